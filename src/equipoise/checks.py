@@ -1,0 +1,142 @@
+"""Checks of arguments: each message names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Scalar = float | Tensor
+Vector = Tensor | NDArray[Any] | Sequence[float]
+
+
+def can_read_values(tensor: Tensor) -> bool:
+    """Whether looking at values is free of side effects: a plain CPU tensor, not being compiled or transformed."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.device.type == "cpu"
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def describe(value: object) -> str:
+    """A short description of what came, for messages."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {list(value.shape)}"
+    return f"{value!r} ({type(value).__name__})"
+
+
+def scores(name: str, value: object) -> Tensor:
+    """Checks that `value` is a floating-point tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, got {describe(value)}")
+    if not value.is_floating_point():
+        raise TypeError(f"`{name}` must be a floating-point tensor, got {describe(value)}")
+    return value
+
+
+def labels(name: str, value: object) -> Tensor:
+    """Checks that `value` is a real tensor that asks for no gradient."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, got {describe(value)}")
+    if value.is_complex():
+        raise TypeError(f"`{name}` must be a real tensor, got {describe(value)}")
+    if value.requires_grad:
+        raise ValueError(
+            f"`{name}` must not require a gradient: losses do not differentiate it; pass `{name}.detach()`"
+        )
+    return value
+
+
+def same_shape(name: str, value: Tensor, expected: Sequence[int], what: str) -> None:
+    """Checks that `value` has the shape `expected`, described as `what`."""
+    if value.shape != torch.Size(expected):
+        raise ValueError(f"`{name}` must have {what}, {list(expected)}, got shape {list(value.shape)}")
+
+
+def within(name: str, value: Tensor, low: float, high: float) -> None:
+    """Checks `low <= value <= high` everywhere, where values can be read; NaN fails."""
+    if can_read_values(value) and value.numel() and not bool(((value >= low) & (value <= high)).all()):
+        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got values outside it or NaN")
+
+
+def scalar(name: str, value: Scalar, low: float, high: float = float("inf")) -> Scalar:
+    """Checks that `value` is a number or 0-d tensor in `[low, high]`; numbers come back as `float`."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise ValueError(f"`{name}` must be a number or a 0-d tensor, got {describe(value)}")
+        within(name, value, low, high)
+        return value
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be a number, got {describe(value)}")
+    if not low <= value <= high:
+        limit = f">= {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"`{name}` must be {limit}, got {value!r}")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def number(name: str, value: Scalar, low: float, high: float = float("inf")) -> float:
+    """`scalar`, as a `float`."""
+    return float(scalar(name, value, low, high))
+
+
+def whole(name: str, value: int, low: int) -> int:
+    """Checks that `value` is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be a whole number, got {describe(value)}")
+    if value < low:
+        raise ValueError(f"`{name}` must be >= {low}, got {value}")
+    return int(value)
+
+
+def choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """Checks that `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def vector(name: str, value: Vector | Scalar, like: Tensor) -> Tensor:
+    """`value` as a tensor on the device and with the dtype of `like`."""
+    try:
+        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be numbers (a tensor, array or list), got {describe(value)}") from error
+
+
+def broadcastable(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Checks that `value` broadcasts to `shape` without enlarging it."""
+    fits = value.ndim <= len(shape) and all(
+        have in (1, want) for have, want in zip(reversed(value.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"`{name}` must broadcast to the input's shape {list(shape)}, got shape {list(value.shape)}"
+            " (a vector meets the last dimension)"
+        )
+    return value
+
+
+def per_class(name: str, value: Vector, num_classes: int, like: Tensor) -> Tensor:
+    """`value` as a vector of `num_classes` numbers, on the device and with the dtype of `like`."""
+    numbers = vector(name, value, like)
+    if numbers.shape != (num_classes,):
+        raise ValueError(f"`{name}` must be a vector of {num_classes} classes, got shape {list(numbers.shape)}")
+    return numbers
+
+
+def keep_mask(name: str, value: object, shape: Sequence[int]) -> Tensor:
+    """Checks that `value` is a boolean tensor that broadcasts to `shape`."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        raise TypeError(f"`{name}` must be a boolean tensor (True keeps an element), got {describe(value)}")
+    return broadcastable(name, value, shape)

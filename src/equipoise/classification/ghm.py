@@ -1,0 +1,413 @@
+"""Gradient harmonizing. Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import checks, distributed
+from ..card import Card, Identity
+from ..checks import Scalar, Vector
+from ..loss import Loss
+from ..ops import elementwise, histogram
+from ..reduction import check_reduction, keep, mean, total
+from ._sigmoid import element_weight, elementwise_pair
+from .cross_entropy import sigmoid_cross_entropy
+
+NORMALIZERS = ("nonempty", "all")
+
+
+def ghm_c_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    bins: int = 10,
+    normalizer: str = "nonempty",
+    weight: Vector | Scalar | None = None,
+    mask: Tensor | None = None,
+    reduction: str = "mean",
+    sync: bool = False,
+) -> Tensor:
+    r"""Sigmoid cross-entropy, each element weighed against the crowd of elements with a gradient like its own.
+
+    $\ell_i = \beta_i\, \mathrm{CE}(z_i, y_i)$ with $\beta_i = N / (R_{b(i)} M)$: the gradient norms $g = |\sigma(z) -
+    y|$ of the N kept elements fall into equal bins of [0, 1], $R_{b(i)}$ of them into the bin of element i, and M bins
+    are not empty. Crowds (very easy examples, and outliers that are hopeless) are turned down. $\beta$ is a constant
+    for the gradient.
+
+    Args:
+        input: scores (logits) of any shape, floating-point.
+        target: numbers in [0, 1] in the input's shape; floating-point, integer or boolean.
+        bins: the number of bins. Default: `10`.
+        normalizer: what M counts: `"nonempty"` bins, as in the authors' code, or `"all"` bins, as in the paper.
+            Default: `"nonempty"`.
+        weight: weight of each element, broadcastable to the input. It enters neither the bins nor a divisor.
+            Default: `None`.
+        mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
+        reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by N. Default: `"mean"`.
+        sync: whether the histogram and N are global over the process group; see `equipoise.distributed`. Default:
+            `False`.
+
+    Returns:
+        A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
+
+    Raises:
+        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import ghm_c_loss
+        >>> score = torch.tensor([-4.0, -4.0, -4.0, 3.0])  # a crowd of easy negatives, one hard one
+        >>> ghm_c_loss(score, torch.zeros(4), reduction="none")
+        tensor([0.0121, 0.0121, 0.0121, 6.0972])
+
+    Differs from:
+        The paper, where M counts all bins (`normalizer="all"`). The authors' code bins by `floor(g * bins)` on bins
+        whose last edge is 1 + 1e-6; here the last bin is closed at 1.
+
+    References:
+        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 4-9.
+    """
+    return _ghm_c(input, target, None, bins, normalizer, weight, mask, reduction, sync)
+
+
+def ghm_r_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    mu: Scalar = 0.02,
+    bins: int = 10,
+    normalizer: str = "nonempty",
+    weight: Vector | Scalar | None = None,
+    mask: Tensor | None = None,
+    reduction: str = "mean",
+    sync: bool = False,
+) -> Tensor:
+    r"""A smooth absolute error, each element weighed against the crowd of elements with a gradient like its own.
+
+    $\ell_i = \beta_i (\sqrt{d_i^2 + \mu^2} - \mu)$ with the residual $d = \text{input} - \text{target}$ and $\beta_i =
+    N / (R_{b(i)} M)$ as in `ghm_c_loss`, from the gradient norms $g = |d| / \sqrt{d^2 + \mu^2}$. $\beta$ is a constant
+    for the gradient.
+
+    Args:
+        input: predictions of any shape, floating-point.
+        target: real numbers in the input's shape.
+        mu: $\mu > 0$, in the target's unit: below it the error is quadratic, above it linear. Default: `0.02`.
+        bins: the number of bins. Default: `10`.
+        normalizer: what M counts: `"nonempty"` bins, as in the authors' code, or `"all"` bins, as in the paper.
+            Default: `"nonempty"`.
+        weight: weight of each element, broadcastable to the input. It enters neither the bins nor a divisor.
+            Default: `None`.
+        mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
+        reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by N. Default: `"mean"`.
+        sync: whether the histogram and N are global over the process group; see `equipoise.distributed`. Default:
+            `False`.
+
+    Returns:
+        A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
+
+    Raises:
+        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        ValueError: if shapes do not fit, `mu` is not positive, or `target` requires a gradient.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import ghm_r_loss
+        >>> ghm_r_loss(torch.tensor([0.0, 0.0, 0.5, 5.0]), torch.zeros(4), reduction="none")
+        tensor([0.0000, 0.0000, 0.4804, 4.9800])
+
+    Differs from:
+        The paper, where M counts all bins (`normalizer="all"`).
+
+    References:
+        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 10-13.
+    """
+    return _ghm_r(input, target, None, mu, bins, normalizer, weight, mask, reduction, sync)
+
+
+class GHMLoss(Loss):
+    """What both GHM modules share: their options, and the running average of the histogram.
+
+    With `momentum` α > 0 each finite, non-empty batch in training mode moves every bin,
+    `ema <- α ema + (1 - α) R`, `steps <- steps + 1`, and the density used is the bias-corrected `ema / (1 - α^steps)`.
+    In `eval()` the state rests and the density is `max(ema / (1 - α^steps), (1 - α) R)`, so that a bin never seen in
+    training has a finite weight. Before the first step it is R.
+    """
+
+    ema: Tensor
+    steps: Tensor
+    weight: Tensor | float | None
+
+    def __init__(
+        self,
+        *,
+        bins: int,
+        momentum: float,
+        normalizer: str,
+        weight: Vector | Scalar | None,
+        reduction: str,
+        sync: bool,
+    ) -> None:
+        super().__init__()
+        self.bins = checks.whole("bins", bins, 1)
+        self.momentum = checks.number("momentum", momentum, 0, 1)
+        if self.momentum == 1:
+            raise ValueError("`momentum` must lie in [0, 1), got 1: the histogram would never move")
+        self.normalizer = checks.choice("normalizer", normalizer, NORMALIZERS)
+        self._hold("weight", weight)
+        self.reduction = check_reduction(reduction)
+        self.sync = sync
+        self.register_buffer("ema", torch.zeros(self.bins, dtype=torch.float32))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def density(self, counts: Tensor, finite: Tensor) -> Tensor:
+        """The density of each bin, and in training mode the step of the running average.
+
+        Args:
+            counts: R, the kept elements per bin in this batch (of all ranks with `sync`).
+            finite: whether every kept loss of the batch is finite, a 0-d boolean tensor.
+
+        Returns:
+            float64 `[bins]`.
+        """
+        if self.momentum == 0:
+            return counts.to(torch.float64)
+        if self.training:
+            moves = finite & (counts.sum() > 0)
+            ema = self.momentum * self.ema.to(torch.float64) + (1 - self.momentum) * counts
+            steps = self.steps + moves
+            self.ema.copy_(torch.where(moves, ema, self.ema))
+            self.steps.copy_(steps)
+            return ema / (1 - self.momentum ** steps.clamp_min(1).to(torch.float64))
+        average = self.ema / (1 - self.momentum ** self.steps.clamp_min(1).to(torch.float64))
+        return torch.where(self.steps > 0, torch.maximum(average, (1 - self.momentum) * counts), counts)
+
+
+class GHMCLoss(GHMLoss):
+    r"""Gradient harmonized classification; the module of `ghm_c_loss`, with a running average of the histogram.
+
+    $\ell_i = \beta_i\, \mathrm{CE}(z_i, y_i)$ with $\beta_i = N / (R_{b(i)} M)$
+
+    Args:
+        bins: the number of bins. Default: `10`.
+        momentum: α in [0, 1): how much of the running histogram each batch keeps; 0 uses the batch alone. The authors
+            train detectors with 30 bins and 0.75. Default: `0.0`.
+        normalizer: what M counts: `"nonempty"` or `"all"` bins. Default: `"nonempty"`.
+        weight: weight of each element, broadcastable to the input. Default: `None`.
+        reduction: `"none"`, `"sum"`, or `"mean"` over kept elements. Default: `"mean"`.
+        sync: whether the histogram and N are global over the process group. Default: `False`.
+
+    Shape:
+        `input` and `target` of one shape; the result is a scalar, or that shape for `"none"`.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import GHMCLoss
+        >>> criterion = GHMCLoss(bins=30, momentum=0.75)
+        >>> criterion(torch.tensor([-4.0, -4.0, 3.0]), torch.zeros(3))
+        tensor(1.5334)
+
+    Differs from:
+        The authors' code: the average is bias-corrected (theirs starts at 0, which makes the first losses too large),
+        moves for empty bins too, rests in `eval()` and ignores non-finite batches.
+
+    References:
+        See `ghm_c_loss`; section "Unit Region Approximation" and "EMA" of the paper.
+    """
+
+    def __init__(
+        self,
+        *,
+        bins: int = 10,
+        momentum: float = 0.0,
+        normalizer: str = "nonempty",
+        weight: Vector | Scalar | None = None,
+        reduction: str = "mean",
+        sync: bool = False,
+    ) -> None:
+        super().__init__(
+            bins=bins, momentum=momentum, normalizer=normalizer, weight=weight, reduction=reduction, sync=sync
+        )
+
+    def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """The loss of `input` against `target`; `mask` keeps elements where True."""
+        return _ghm_c(input, target, self, self.bins, self.normalizer, self.weight, mask, self.reduction, self.sync)
+
+
+class GHMRLoss(GHMLoss):
+    r"""Gradient harmonized regression; the module of `ghm_r_loss`, with a running average of the histogram.
+
+    $\ell_i = \beta_i (\sqrt{d_i^2 + \mu^2} - \mu)$ with $\beta_i = N / (R_{b(i)} M)$
+
+    Args:
+        mu: $\mu > 0$, in the target's unit: below it the error is quadratic, above it linear. Default: `0.02`.
+        bins: the number of bins. Default: `10`.
+        momentum: α in [0, 1): how much of the running histogram each batch keeps; 0 uses the batch alone. The authors
+            train detectors with 0.7, and multiply the loss by 10. Default: `0.0`.
+        normalizer: what M counts: `"nonempty"` or `"all"` bins. Default: `"nonempty"`.
+        weight: weight of each element, broadcastable to the input. Default: `None`.
+        reduction: `"none"`, `"sum"`, or `"mean"` over kept elements. Default: `"mean"`.
+        sync: whether the histogram and N are global over the process group. Default: `False`.
+
+    Shape:
+        `input` and `target` of one shape; the result is a scalar, or that shape for `"none"`.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import GHMRLoss
+        >>> criterion = GHMRLoss(mu=0.02, momentum=0.7)
+        >>> criterion(torch.tensor([0.0, 0.01, 5.0]), torch.zeros(3))
+        tensor(1.6608)
+
+    Differs from:
+        The authors' code, as `GHMCLoss` does.
+
+    References:
+        See `ghm_r_loss`.
+    """
+
+    def __init__(
+        self,
+        *,
+        mu: Scalar = 0.02,
+        bins: int = 10,
+        momentum: float = 0.0,
+        normalizer: str = "nonempty",
+        weight: Vector | Scalar | None = None,
+        reduction: str = "mean",
+        sync: bool = False,
+    ) -> None:
+        super().__init__(
+            bins=bins, momentum=momentum, normalizer=normalizer, weight=weight, reduction=reduction, sync=sync
+        )
+        self.mu = float(_positive_mu(mu))
+
+    def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """The loss of `input` against `target`; `mask` keeps elements where True."""
+        return _ghm_r(
+            input, target, self, self.mu, self.bins, self.normalizer, self.weight, mask, self.reduction, self.sync
+        )
+
+
+def _ghm_c(
+    input: Tensor,
+    target: Tensor,
+    state: GHMLoss | None,
+    bins: int,
+    normalizer: str,
+    weight: Vector | Scalar | None,
+    mask: Tensor | None,
+    reduction: str,
+    sync: bool,
+) -> Tensor:
+    scores, labels, kept = elementwise_pair(input, target, mask)
+    checks.within("target", labels, 0, 1)
+    scale = element_weight("weight", weight, scores)
+    base = elementwise.sigmoid_loss(scores, labels)
+    with torch.no_grad():
+        # sigmoid(z) - y, written so that nothing cancels where y is 0 or 1
+        norm = ((1 - labels) * torch.sigmoid(scores) - labels * torch.sigmoid(-scores)).abs()
+    return _harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
+
+
+def _ghm_r(
+    input: Tensor,
+    target: Tensor,
+    state: GHMLoss | None,
+    mu: Scalar,
+    bins: int,
+    normalizer: str,
+    weight: Vector | Scalar | None,
+    mask: Tensor | None,
+    reduction: str,
+    sync: bool,
+) -> Tensor:
+    mu = _positive_mu(mu)
+    predictions, labels, kept = elementwise_pair(input, target, mask)
+    scale = element_weight("weight", weight, predictions)
+    residual = predictions - labels
+    radius = torch.hypot(residual, torch.ones_like(residual) * mu)
+    base = residual * (residual / (radius + mu))
+    with torch.no_grad():
+        norm = residual.abs() / radius
+    return _harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
+
+
+def _harmonize(
+    base: Tensor,
+    norm: Tensor,
+    kept: Tensor | None,
+    weight: Tensor | None,
+    state: GHMLoss | None,
+    bins: int,
+    normalizer: str,
+    reduction: str,
+    sync: bool,
+) -> Tensor:
+    """Weighs `base` by the density of gradient norms, masks and reduces it."""
+    bins = checks.whole("bins", bins, 1)
+    checks.choice("normalizer", normalizer, NORMALIZERS)
+    check_reduction(reduction)
+    with torch.no_grad():
+        index = histogram.bin_index(norm, bins)
+        broken = (~torch.isfinite(keep(base, kept))).sum()
+        totals = torch.cat([histogram.bin_counts(index, kept, bins), broken.view(1)])
+        totals = distributed.sum_over_ranks(totals, sync)
+        counts, finite = totals[:-1], totals[-1] == 0
+        density = counts.to(torch.float64) if state is None else state.density(counts, finite)
+        beta = histogram.harmonizing_weight(index, counts, density, normalizer=normalizer, dtype=base.dtype)
+    values = keep(base * (beta if weight is None else beta * weight), kept)
+    if reduction == "none":
+        return values
+    return total(values, sync) if reduction == "sum" else mean(values, counts.sum(), sync)
+
+
+def _positive_mu(mu: Scalar) -> Scalar:
+    value = checks.scalar("mu", mu, 0)
+    if not isinstance(value, Tensor) and value == 0:
+        raise ValueError("`mu` must be > 0, got 0")
+    return value
+
+
+CLASSIFICATION_CARD = Card(
+    name="ghm_c",
+    summary="turns crowds of like gradients down: the very easy and the hopeless",
+    module=GHMCLoss,
+    function=ghm_c_loss,
+    family="Gradient harmonizing",
+    kind="elementwise",
+    problems=frozenset({"binary", "multilabel"}),
+    op_family="histogram",
+    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 4-9',
+    formula=r"\frac{N}{R_{b} M} \, \mathrm{CE}(z, y), \quad g = |\sigma(z) - y|",
+    samples=({}, {"normalizer": "all"}, {"bins": 30, "momentum": 0.75}),
+    module_only=frozenset({"momentum"}),
+    identities=(
+        Identity(
+            statement="bins=1 equals sigmoid_cross_entropy",
+            options={"bins": 1},
+            other=sigmoid_cross_entropy,
+        ),
+    ),
+    differs=(
+        "M counts non-empty bins as in the authors' code; the paper's M is all bins (normalizer='all')",
+        "the running histogram is bias-corrected, moves for empty bins, rests in eval and ignores non-finite batches",
+    ),
+)
+
+REGRESSION_CARD = Card(
+    name="ghm_r",
+    summary="a smooth absolute error that turns crowds of like gradients down, outliers among them",
+    module=GHMRLoss,
+    function=ghm_r_loss,
+    family="Gradient harmonizing",
+    kind="elementwise",
+    problems=frozenset({"regression"}),
+    op_family="histogram",
+    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 10-13',
+    formula=r"\frac{N}{R_{b} M} \left(\sqrt{d^2 + \mu^2} - \mu\right), \quad g = |d| / \sqrt{d^2 + \mu^2}",
+    samples=({}, {"mu": 0.5, "normalizer": "all"}, {"momentum": 0.7}),
+    module_only=frozenset({"momentum"}),
+    differs=("M counts non-empty bins as in the authors' code; the paper's M is all bins (normalizer='all')",),
+)
