@@ -62,8 +62,11 @@ def same_shape(name: str, value: Tensor, expected: Sequence[int], what: str) -> 
 
 def within(name: str, value: Tensor, low: float, high: float) -> None:
     """Checks `low <= value <= high` everywhere, where values can be read; NaN fails."""
-    if can_read_values(value) and value.numel() and not bool(((value >= low) & (value <= high)).all()):
-        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got values outside it or NaN")
+    if not (can_read_values(value) and value.numel()):
+        return
+    smallest, largest = (limit.item() for limit in value.detach().aminmax())
+    if not low <= smallest <= largest <= high:
+        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got {smallest:g} to {largest:g}")
 
 
 def scalar(name: str, value: Scalar, low: float, high: float = float("inf")) -> Scalar:
@@ -79,6 +82,11 @@ def scalar(name: str, value: Scalar, low: float, high: float = float("inf")) -> 
         limit = f">= {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
         raise ValueError(f"`{name}` must be {limit}, got {value!r}")
     return float(value)
+
+
+def is_zero(value: Scalar) -> bool:
+    """Whether an option is known to be 0 without looking into a tensor."""
+    return not isinstance(value, Tensor) and value == 0
 
 
 def _is_number(value: object) -> bool:

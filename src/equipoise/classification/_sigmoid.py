@@ -49,7 +49,7 @@ def sigmoid_pipeline(
     balance = element_weight("alpha", alpha, scores)
     if balance is not None:
         checks.within("alpha", balance, 0, 1)
-    smooth = labels if smoothing == 0 else labels * (1 - smoothing) + smoothing / 2
+    smooth = labels if checks.is_zero(smoothing) else labels * (1 - smoothing) + smoothing / 2
     values = elementwise.sigmoid_loss(
         scores, smooth, gamma=gamma, alpha=balance, pos_weight=element_weight("pos_weight", pos_weight, scores)
     )

@@ -80,7 +80,7 @@ def _index_rows(
     else:
         target_weight = class_weight[index]
         divisor = keep(target_weight, kept).sum()
-    if isinstance(smoothing, Tensor) or smoothing != 0:
+    if not checks.is_zero(smoothing):
         one_hot = torch.movedim(torch.nn.functional.one_hot(index, scores.shape[dim]), -1, dim).to(scores.dtype)
         return rowwise.soft_rows(scores, _smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim), divisor
     values = rowwise.hard_rows(scores, index, gamma=gamma, dim=dim)
@@ -108,7 +108,7 @@ def _probability_rows(
 
 def _smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
     """Smoothed probabilities times class weights."""
-    if isinstance(smoothing, Tensor) or smoothing != 0:
+    if not checks.is_zero(smoothing):
         target = target * (1 - smoothing) + smoothing / target.shape[dim]
     if class_weight is None:
         return target

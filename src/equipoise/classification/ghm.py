@@ -365,7 +365,7 @@ def _harmonize(
 
 def _positive_mu(mu: Scalar) -> Scalar:
     value = checks.scalar("mu", mu, 0)
-    if not isinstance(value, Tensor) and value == 0:
+    if checks.is_zero(value):
         raise ValueError("`mu` must be > 0, got 0")
     return value
 

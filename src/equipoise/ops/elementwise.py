@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..checks import Scalar
+from ..checks import Scalar, is_zero
 
 
 def sigmoid_loss(
@@ -46,7 +46,7 @@ def sigmoid_loss(
     else:
         positive, negative = pos_weight * target, 1 - target
         loss = _product(torch.where(votes_positive, negative, positive), distance) + (positive + negative) * log_norm
-    if isinstance(gamma, Tensor) or gamma != 0:
+    if not is_zero(gamma):
         loss = torch.exp(gamma * (_log_mix(against, distance) - log_norm)) * loss
     if alpha is not None:
         loss = (alpha * target + (1 - alpha) * (1 - target)) * loss

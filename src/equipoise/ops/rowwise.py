@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..checks import Scalar
+from ..checks import Scalar, is_zero
 from .elementwise import sigmoid_loss
 
 
@@ -45,7 +45,7 @@ def soft_rows(input: Tensor, target: Tensor, *, gamma: Scalar, dim: int) -> Tens
 
     wanted = target != 0  # a class nobody asks for may have log p = -inf
     terms = target * -torch.where(wanted, log_p, torch.zeros_like(log_p))
-    if isinstance(gamma, Tensor) or gamma != 0:
+    if not is_zero(gamma):
         others = torch.where(is_top, torch.zeros_like(log_p), torch.exp(log_p))
         log_q = torch.where(is_top, logsigmoid(-margin), torch.log1p(-others))
         terms = torch.exp(gamma * log_q) * terms
