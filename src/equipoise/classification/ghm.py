@@ -5,16 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks, distributed
+from .. import checks
 from ..card import Card, Identity
 from ..checks import Scalar, Vector
-from ..loss import Loss
-from ..ops import elementwise, histogram
-from ..reduction import check_reduction, keep, mean, total
+from ..ops import elementwise
+from ._ghm import GHMLoss, harmonize
 from ._sigmoid import element_weight, elementwise_pair
 from .cross_entropy import sigmoid_cross_entropy
-
-NORMALIZERS = ("nonempty", "all")
 
 
 def ghm_c_loss(
@@ -124,64 +121,6 @@ def ghm_r_loss(
         Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 10-13.
     """
     return _ghm_r(input, target, None, mu, bins, normalizer, weight, mask, reduction, sync)
-
-
-class GHMLoss(Loss):
-    """What both GHM modules share: their options, and the running average of the histogram.
-
-    With `momentum` α > 0 each finite, non-empty batch in training mode moves every bin,
-    `ema <- α ema + (1 - α) R`, `steps <- steps + 1`, and the density used is the bias-corrected `ema / (1 - α^steps)`.
-    In `eval()` the state rests and the density is `max(ema / (1 - α^steps), (1 - α) R)`, so that a bin never seen in
-    training has a finite weight. Before the first step it is R.
-    """
-
-    ema: Tensor
-    steps: Tensor
-    weight: Tensor | float | None
-
-    def __init__(
-        self,
-        *,
-        bins: int,
-        momentum: float,
-        normalizer: str,
-        weight: Vector | Scalar | None,
-        reduction: str,
-        sync: bool,
-    ) -> None:
-        super().__init__()
-        self.bins = checks.whole("bins", bins, 1)
-        self.momentum = checks.number("momentum", momentum, 0, 1)
-        if self.momentum == 1:
-            raise ValueError("`momentum` must lie in [0, 1), got 1: the histogram would never move")
-        self.normalizer = checks.choice("normalizer", normalizer, NORMALIZERS)
-        self._hold("weight", weight)
-        self.reduction = check_reduction(reduction)
-        self.sync = sync
-        self.register_buffer("ema", torch.zeros(self.bins, dtype=torch.float32))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-
-    def density(self, counts: Tensor, finite: Tensor) -> Tensor:
-        """The density of each bin, and in training mode the step of the running average.
-
-        Args:
-            counts: R, the kept elements per bin in this batch (of all ranks with `sync`).
-            finite: whether every kept loss of the batch is finite, a 0-d boolean tensor.
-
-        Returns:
-            float64 `[bins]`.
-        """
-        if self.momentum == 0:
-            return counts.to(torch.float64)
-        if self.training:
-            moves = finite & (counts.sum() > 0)
-            ema = self.momentum * self.ema.to(torch.float64) + (1 - self.momentum) * counts
-            steps = self.steps + moves
-            self.ema.copy_(torch.where(moves, ema, self.ema))
-            self.steps.copy_(steps)
-            return ema / (1 - self.momentum ** steps.clamp_min(1).to(torch.float64))
-        average = self.ema / (1 - self.momentum ** self.steps.clamp_min(1).to(torch.float64))
-        return torch.where(self.steps > 0, torch.maximum(average, (1 - self.momentum) * counts), counts)
 
 
 class GHMCLoss(GHMLoss):
@@ -308,7 +247,7 @@ def _ghm_c(
     with torch.no_grad():
         # sigmoid(z) - y, written so that nothing cancels where y is 0 or 1
         norm = ((1 - labels) * torch.sigmoid(scores) - labels * torch.sigmoid(-scores)).abs()
-    return _harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
+    return harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
 
 
 def _ghm_r(
@@ -331,36 +270,7 @@ def _ghm_r(
     base = residual * (residual / (radius + mu))
     with torch.no_grad():
         norm = residual.abs() / radius
-    return _harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
-
-
-def _harmonize(
-    base: Tensor,
-    norm: Tensor,
-    kept: Tensor | None,
-    weight: Tensor | None,
-    state: GHMLoss | None,
-    bins: int,
-    normalizer: str,
-    reduction: str,
-    sync: bool,
-) -> Tensor:
-    """Weighs `base` by the density of gradient norms, masks and reduces it."""
-    bins = checks.whole("bins", bins, 1)
-    checks.choice("normalizer", normalizer, NORMALIZERS)
-    check_reduction(reduction)
-    with torch.no_grad():
-        index = histogram.bin_index(norm, bins)
-        broken = (~torch.isfinite(keep(base, kept))).sum()
-        totals = torch.cat([histogram.bin_counts(index, kept, bins), broken.view(1)])
-        totals = distributed.sum_over_ranks(totals, sync)
-        counts, finite = totals[:-1], totals[-1] == 0
-        density = counts.to(torch.float64) if state is None else state.density(counts, finite)
-        beta = histogram.harmonizing_weight(index, counts, density, normalizer=normalizer, dtype=base.dtype)
-    values = keep(base * (beta if weight is None else beta * weight), kept)
-    if reduction == "none":
-        return values
-    return total(values, sync) if reduction == "sum" else mean(values, counts.sum(), sync)
+    return harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
 
 
 def _positive_mu(mu: Scalar) -> Scalar:
