@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -69,7 +70,7 @@ def within(name: str, value: Tensor, low: float, high: float) -> None:
         raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got {smallest:g} to {largest:g}")
 
 
-def scalar(name: str, value: Scalar, low: float, high: float = float("inf")) -> Scalar:
+def scalar(name: str, value: Scalar, low: float, high: float = math.inf) -> Scalar:
     """Checks that `value` is a number or 0-d tensor in `[low, high]`; numbers come back as `float`."""
     if isinstance(value, Tensor):
         if value.ndim:
@@ -79,7 +80,7 @@ def scalar(name: str, value: Scalar, low: float, high: float = float("inf")) -> 
     if not _is_number(value):
         raise TypeError(f"`{name}` must be a number, got {describe(value)}")
     if not low <= value <= high:
-        limit = f">= {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
+        limit = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
         raise ValueError(f"`{name}` must be {limit}, got {value!r}")
     return float(value)
 
@@ -93,12 +94,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def number(name: str, value: Scalar, low: float, high: float = float("inf")) -> float:
+def number(name: str, value: Scalar, low: float, high: float = math.inf) -> float:
     """`scalar`, as a `float`."""
     return float(scalar(name, value, low, high))
 
 
-def whole(name: str, value: int, low: int) -> int:
+def whole(name: str, value: int, low: float = -math.inf) -> int:
     """Checks that `value` is a whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be a whole number, got {describe(value)}")
@@ -114,10 +115,10 @@ def choice(name: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def vector(name: str, value: Vector | Scalar, like: Tensor) -> Tensor:
-    """`value` as a tensor on the device and with the dtype of `like`."""
+def vector(name: str, value: Vector | Scalar, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """`value` as a tensor."""
     try:
-        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(value, dtype=dtype, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be numbers (a tensor, array or list), got {describe(value)}") from error
 
@@ -135,9 +136,9 @@ def broadcastable(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
     return value
 
 
-def per_class(name: str, value: Vector, num_classes: int, like: Tensor) -> Tensor:
-    """`value` as a vector of `num_classes` numbers, on the device and with the dtype of `like`."""
-    numbers = vector(name, value, like)
+def per_class(name: str, value: Vector, num_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`value` as a vector of `num_classes` numbers."""
+    numbers = vector(name, value, dtype, device)
     if numbers.shape != (num_classes,):
         raise ValueError(f"`{name}` must be a vector of {num_classes} classes, got shape {list(numbers.shape)}")
     return numbers

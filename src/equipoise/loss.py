@@ -35,12 +35,7 @@ class Loss(torch.nn.Module):
         if value is None:
             self.register_buffer(name, None)
             return
-        try:
-            tensor = torch.as_tensor(value, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"`{name}` must be numbers (a tensor, array or list), got {checks.describe(value)}"
-            ) from error
+        tensor = checks.vector(name, value, torch.float64)
         checks.within(name, tensor, low, high)
         if tensor.ndim:
             self.register_buffer(name, tensor.detach().clone())

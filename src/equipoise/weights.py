@@ -108,8 +108,8 @@ def effective_number_weights(counts: Vector, *, beta: float = 0.9999, normalize:
     beta = float(checks.scalar("beta", beta, 0, 1))
     if beta == 1:
         return _normalized(1 / samples, samples, normalize)
-    # 1 - beta^n cancels for beta near 1: expm1 and log1p keep its digits
-    log_beta = math.log1p(beta - 1) if beta else -math.inf
+    # 1 - beta^n cancels for beta near 1: expm1 and log1p keep its digits; beta - 1 would drop those of a small beta
+    log_beta = math.log1p(beta - 1) if beta > 0.5 else math.log(beta) if beta else -math.inf
     return _normalized((1 - beta) / -torch.expm1(samples * log_beta), samples, normalize)
 
 
@@ -140,10 +140,7 @@ def inverse_frequency_weights(counts: Vector, *, power: float = 1.0, normalize: 
 
 
 def _as_counts(counts: Vector) -> Tensor:
-    try:
-        samples = torch.as_tensor(counts).detach().to(torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`counts` must be numbers (a tensor, array or list), got {checks.describe(counts)}") from error
+    samples = checks.vector("counts", counts, torch.float64).detach()
     if samples.ndim != 1:
         raise ValueError(f"`counts` must be a vector, one number per class, got shape {list(samples.shape)}")
     checks.within("counts", samples, 0, torch.finfo(torch.float64).max)

@@ -59,17 +59,20 @@ class GHMLoss(Loss):
         Returns:
             float64 `[bins]`.
         """
+        batch, ema = counts.to(torch.float64), self.ema.to(torch.float64)
         if self.momentum == 0:
-            return counts.to(torch.float64)
-        if self.training:
-            moves = finite & (counts.sum() > 0)
-            ema = self.momentum * self.ema.to(torch.float64) + (1 - self.momentum) * counts
-            steps = self.steps + moves
-            self.ema.copy_(torch.where(moves, ema, self.ema))
-            self.steps.copy_(steps)
-            return ema / (1 - self.momentum ** steps.clamp_min(1).to(torch.float64))
-        average = self.ema / (1 - self.momentum ** self.steps.clamp_min(1).to(torch.float64))
-        return torch.where(self.steps > 0, torch.maximum(average, (1 - self.momentum) * counts), counts)
+            return batch
+        if not self.training:
+            return torch.where(self.steps > 0, torch.maximum(self._unbiased(ema), (1 - self.momentum) * batch), batch)
+        moves = finite & (counts.sum() > 0)
+        ema = self.momentum * ema + (1 - self.momentum) * batch
+        self.steps.add_(moves)
+        self.ema.copy_(torch.where(moves, ema, self.ema))
+        return self._unbiased(ema)
+
+    def _unbiased(self, ema: Tensor) -> Tensor:
+        """The average without the pull of its start at 0."""
+        return ema / (1 - self.momentum ** self.steps.clamp_min(1).to(torch.float64))
 
 
 def harmonize(

@@ -24,7 +24,7 @@ def element_weight(name: str, weight: Vector | Scalar | None, input: Tensor) -> 
     """`weight` as a tensor that broadcasts to `input`, or None."""
     if weight is None:
         return None
-    return checks.broadcastable(name, checks.vector(name, weight, input), input.shape)
+    return checks.broadcastable(name, checks.vector(name, weight, input.dtype, input.device), input.shape)
 
 
 def sigmoid_pipeline(

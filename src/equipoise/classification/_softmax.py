@@ -35,7 +35,9 @@ def softmax_pipeline(
         raise ValueError(f"`input` must have at least one class, got shape {list(scores.shape)}")
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
-    class_weight = None if weight is None else checks.per_class("weight", weight, scores.shape[dim], scores)
+    class_weight = (
+        None if weight is None else checks.per_class("weight", weight, scores.shape[dim], scores.dtype, scores.device)
+    )
 
     labels = checks.labels("target", target)
     if labels.is_floating_point():
@@ -53,9 +55,9 @@ def softmax_pipeline(
 
 def class_index(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Checked class indices with 0 where ignored, and which are kept."""
-    if labels.dtype == torch.bool:
-        raise TypeError(f"`target` must be integer class indices or probabilities, got {checks.describe(labels)}")
-    kept = labels != ignore_index
+    if labels.dtype == torch.bool or labels.is_floating_point():
+        raise TypeError(f"`target` must be integer class indices in this shape, got {checks.describe(labels)}")
+    kept = labels != checks.whole("ignore_index", ignore_index)
     index = keep(labels.to(torch.int64), kept)
     if checks.can_read_values(index) and index.numel() and not bool(((index >= 0) & (index < num_classes)).all()):
         raise ValueError(
@@ -81,7 +83,7 @@ def _index_rows(
         target_weight = class_weight[index]
         divisor = keep(target_weight, kept).sum()
     if not checks.is_zero(smoothing):
-        one_hot = torch.movedim(torch.nn.functional.one_hot(index, scores.shape[dim]), -1, dim).to(scores.dtype)
+        one_hot = rowwise.is_class(scores, index, dim).to(scores.dtype)
         return rowwise.soft_rows(scores, _smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim), divisor
     values = rowwise.hard_rows(scores, index, gamma=gamma, dim=dim)
     return (values if class_weight is None else values * target_weight), divisor
@@ -97,7 +99,7 @@ def _probability_rows(
     dim: int,
 ) -> tuple[Tensor, Tensor]:
     """Each sample's loss, and the mean's divisor: the number of samples."""
-    if ignore_index >= 0:
+    if checks.whole("ignore_index", ignore_index) >= 0:
         raise ValueError(f"`ignore_index` must be negative for probability targets, got {ignore_index}")
     checks.same_shape("target", labels, scores.shape, "the input's shape for probabilities (indices are integers)")
     checks.within("target", labels, 0, 1)
@@ -120,7 +122,7 @@ def _row_shape(scores: Tensor, dim: int) -> list[int]:
 
 
 def _per_sample(sample_weight: Tensor, values: Tensor) -> Tensor:
-    weight = checks.vector("sample_weight", sample_weight, values)
+    weight = checks.vector("sample_weight", sample_weight, values.dtype, values.device)
     checks.same_shape("sample_weight", weight, values.shape, "one weight per sample")
     return weight
 
@@ -130,7 +132,7 @@ class SoftmaxLoss(Loss):
 
     def __init__(self, *, ignore_index: int, label_smoothing: Scalar, reduction: str, sync: bool) -> None:
         super().__init__()
-        self.ignore_index = ignore_index
+        self.ignore_index = checks.whole("ignore_index", ignore_index)
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
         self.reduction = check_reduction(reduction)
         self.sync = sync

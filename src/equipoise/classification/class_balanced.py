@@ -11,7 +11,8 @@ from .. import checks
 from ..card import Card, Identity
 from ..checks import Scalar, Vector
 from ..loss import Loss
-from ..reduction import check_reduction, count, reduce_samples
+from ..ops import rowwise
+from ..reduction import check_reduction, compute_dtype, count, reduce_samples
 from ..weights import class_counts, effective_number_weights
 from ._sigmoid import sigmoid_pipeline
 from ._softmax import class_index, softmax_pipeline
@@ -41,7 +42,7 @@ class ClassBalancedLoss(Loss):
         self.beta = checks.number("beta", beta, 0, 1)
         self.gamma = checks.number("gamma", gamma, 0)
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
-        self.ignore_index = ignore_index
+        self.ignore_index = checks.whole("ignore_index", ignore_index)
         self.reduction = check_reduction(reduction)
         self.sync = sync
 
@@ -61,6 +62,12 @@ class ClassBalancedLoss(Loss):
         ignored, sync = options.get("ignore_index", -100), options.get("sync", False)
         counts = class_counts(labels, num_classes, multilabel=multilabel, ignore_index=ignored, sync=sync)
         return cls(counts, **options)
+
+    def _weight_for(self, input: Tensor, dim: int) -> Tensor:
+        """The class weights in the computing dtype, if they fit the classes on `dim`."""
+        if not checks.scores("input", input).ndim:
+            raise ValueError("`input` must have a class dimension, got a 0-d tensor")
+        return checks.per_class("counts", self.class_weight, input.shape[dim], compute_dtype(input), input.device)
 
 
 class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
@@ -123,8 +130,8 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The loss of `input` against `target`."""
-        weight = checks.per_class("counts", self.class_weight, _classes(input, 0 if input.ndim == 1 else 1), input)
-        by_class = target.is_floating_point()
+        weight = self._weight_for(input, 0 if input.ndim == 1 else 1)
+        by_class = checks.labels("target", target).is_floating_point()
         return softmax_pipeline(
             input,
             target,
@@ -205,16 +212,15 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
 
     def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `mask` keeps elements of multi-label targets where True."""
-        classes = _classes(checks.scores("input", input), -1)
-        class_weight = checks.per_class("counts", self.class_weight, classes, input)
+        class_weight = self._weight_for(input, -1)
         labels = checks.labels("target", target)
         if labels.ndim == input.ndim:
             return self._elements(input, labels, class_weight, mask, self.reduction, self.sync)
         if mask is not None:
             raise ValueError("`mask` must be None for class indices: mark samples with ignore_index instead")
         checks.same_shape("target", labels, input.shape[:-1], "one class index per row, or the input's shape")
-        index, kept = class_index(labels, classes, self.ignore_index)
-        one_hot = torch.nn.functional.one_hot(index, classes)
+        index, kept = class_index(labels, len(class_weight), self.ignore_index)
+        one_hot = rowwise.is_class(input, index, -1)
         rows = self._elements(input, one_hot, class_weight[index].unsqueeze(-1), kept.unsqueeze(-1), "none", False)
         return reduce_samples(rows.sum(-1), count(kept, index), reduction=self.reduction, sync=self.sync)
 
@@ -233,12 +239,6 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
             reduction=reduction,
             sync=sync,
         )
-
-
-def _classes(input: Tensor, dim: int) -> int:
-    if not input.ndim:
-        raise ValueError("`input` must have a class dimension, got a 0-d tensor")
-    return input.shape[dim]
 
 
 SIGMOID_CARD = Card(

@@ -274,10 +274,8 @@ def _ghm_r(
 
 
 def _positive_mu(mu: Scalar) -> Scalar:
-    value = checks.scalar("mu", mu, 0)
-    if checks.is_zero(value):
-        raise ValueError("`mu` must be > 0, got 0")
-    return value
+    """`mu`, checked; the smallest normal number stands for "above 0"."""
+    return checks.scalar("mu", mu, torch.finfo(torch.float32).tiny)
 
 
 CLASSIFICATION_CARD = Card(

@@ -13,7 +13,7 @@ def bin_index(norm: Tensor, bins: int) -> Tensor:
     The edges are `j / bins` in float64; `floor(norm * bins)` would put norms on an edge into the wrong bin.
     """
     inner_edges = torch.arange(1, bins, dtype=torch.float64, device=norm.device) / bins
-    return torch.bucketize(norm.to(torch.float64), inner_edges, right=True)
+    return torch.bucketize(norm.to(torch.float64).contiguous(), inner_edges, right=True)
 
 
 def bin_counts(index: Tensor, kept: Tensor | None, bins: int) -> Tensor:

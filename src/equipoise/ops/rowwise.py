@@ -15,6 +15,14 @@ from ..checks import Scalar, is_zero
 from .elementwise import sigmoid_loss
 
 
+def is_class(input: Tensor, index: Tensor, dim: int) -> Tensor:
+    """One-hot rows, boolean, in the shape of `input` (torch's `one_hot` looks at values, which `vmap` forbids)."""
+    classes = torch.arange(input.shape[dim], device=input.device)
+    shape = [1] * input.ndim
+    shape[dim] = -1
+    return classes.view(shape) == index.unsqueeze(dim)
+
+
 def hard_rows(input: Tensor, index: Tensor, *, gamma: Scalar, dim: int) -> Tensor:
     """`(1 - p_t)^gamma * -log p_t` for each row.
 
@@ -24,7 +32,7 @@ def hard_rows(input: Tensor, index: Tensor, *, gamma: Scalar, dim: int) -> Tenso
         gamma: focusing exponent, >= 0.
         dim: the class dimension.
     """
-    margin = _margin(_shifted(input, dim), _is_class(input, index, dim), dim)
+    margin = _margin(_shifted(input, dim), is_class(input, index, dim), dim)
     return sigmoid_loss(margin, torch.ones_like(margin), gamma=gamma)
 
 
@@ -38,7 +46,7 @@ def soft_rows(input: Tensor, target: Tensor, *, gamma: Scalar, dim: int) -> Tens
         dim: the class dimension.
     """
     scores = _shifted(input, dim)
-    is_top = _is_class(scores, scores.detach().argmax(dim), dim)
+    is_top = is_class(scores, scores.detach().argmax(dim), dim)
     margin = _margin(scores, is_top, dim).unsqueeze(dim)
     top = _pick(scores, is_top, dim).unsqueeze(dim)
     log_p = torch.where(is_top, logsigmoid(margin), scores - top + logsigmoid(margin))
@@ -50,14 +58,6 @@ def soft_rows(input: Tensor, target: Tensor, *, gamma: Scalar, dim: int) -> Tens
         log_q = torch.where(is_top, logsigmoid(-margin), torch.log1p(-others))
         terms = torch.exp(gamma * log_q) * terms
     return terms.sum(dim)
-
-
-def _is_class(input: Tensor, index: Tensor, dim: int) -> Tensor:
-    """One-hot rows, boolean, in the shape of `input`."""
-    classes = torch.arange(input.shape[dim], device=input.device)
-    shape = [1] * input.ndim
-    shape[dim] = -1
-    return classes.view(shape) == index.unsqueeze(dim)
 
 
 def _shifted(input: Tensor, dim: int) -> Tensor:
