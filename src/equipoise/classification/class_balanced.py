@@ -1,4 +1,4 @@
-"""Class-balanced loss. Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4, 6."""
+"""Class-balanced loss. Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ClassBalancedLoss(Loss):
 
     def _weight_for(self, input: Tensor, dim: int) -> Tensor:
         """The class weights in the computing dtype, if they fit the classes on `dim`."""
-        if not checks.scores("input", input).ndim:
+        if not input.ndim:
             raise ValueError("`input` must have a class dimension, got a 0-d tensor")
         return checks.per_class("counts", self.class_weight, input.shape[dim], compute_dtype(input), input.device)
 
@@ -104,7 +104,7 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
         The authors' code, which computes softmax cross-entropy as a sigmoid loss of softmax probabilities.
 
     References:
-        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4, 6 and section 4.
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and section 4.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The loss of `input` against `target`."""
-        weight = self._weight_for(input, 0 if input.ndim == 1 else 1)
+        weight = self._weight_for(input, 0 if checks.scores("input", input).ndim == 1 else 1)
         by_class = checks.labels("target", target).is_floating_point()
         return softmax_pipeline(
             input,
@@ -212,7 +212,7 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
 
     def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `mask` keeps elements of multi-label targets where True."""
-        class_weight = self._weight_for(input, -1)
+        class_weight = self._weight_for(checks.scores("input", input), -1)
         labels = checks.labels("target", target)
         if labels.ndim == input.ndim:
             return self._elements(input, labels, class_weight, mask, self.reduction, self.sync)
@@ -275,7 +275,7 @@ SOFTMAX_CARD = Card(
     kind="rows",
     problems=frozenset({"multiclass"}),
     op_family="rowwise",
-    paper='Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and 6',
+    paper='Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and section 4',
     formula=r"w_y (1 - p_y)^\gamma (-\log p_y), \quad w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}",
     samples=({}, {"beta": 0.99, "gamma": 0.5}, {"beta": 0.999, "gamma": 0.0, "label_smoothing": 0.1}),
     required={"counts": [3000, 400, 60, 5]},

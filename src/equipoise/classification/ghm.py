@@ -64,7 +64,7 @@ def ghm_c_loss(
         whose last edge is 1 + 1e-6; here the last bin is closed at 1.
 
     References:
-        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 4-9.
+        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-C Loss".
     """
     return _ghm_c(input, target, None, bins, normalizer, weight, mask, reduction, sync)
 
@@ -118,7 +118,7 @@ def ghm_r_loss(
         The paper, where M counts all bins (`normalizer="all"`).
 
     References:
-        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 10-13.
+        Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-R Loss".
     """
     return _ghm_r(input, target, None, mu, bins, normalizer, weight, mask, reduction, sync)
 
@@ -152,7 +152,7 @@ class GHMCLoss(GHMLoss):
         moves for empty bins too, rests in `eval()` and ignores non-finite batches.
 
     References:
-        See `ghm_c_loss`; section "Unit Region Approximation" and "EMA" of the paper.
+        See `ghm_c_loss`; sections "Unit Region Approximation" and "EMA" of the paper.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ CLASSIFICATION_CARD = Card(
     kind="elementwise",
     problems=frozenset({"binary", "multilabel"}),
     op_family="histogram",
-    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 4-9',
+    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-C Loss"',
     formula=r"\frac{N}{R_{b} M} \, \mathrm{CE}(z, y), \quad g = |\sigma(z) - y|",
     samples=({}, {"normalizer": "all"}, {"bins": 30, "momentum": 0.75}),
     module_only=frozenset({"momentum"}),
@@ -313,7 +313,7 @@ REGRESSION_CARD = Card(
     kind="elementwise",
     problems=frozenset({"regression"}),
     op_family="histogram",
-    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, eq. 10-13',
+    paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-R Loss"',
     formula=r"\frac{N}{R_{b} M} \left(\sqrt{d^2 + \mu^2} - \mu\right), \quad g = |d| / \sqrt{d^2 + \mu^2}",
     samples=({}, {"mu": 0.5, "normalizer": "all"}, {"momentum": 0.7}),
     module_only=frozenset({"momentum"}),
