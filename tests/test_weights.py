@@ -5,6 +5,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -227,15 +228,36 @@ def test_integer_rows_that_could_be_either_must_say_which():
         (torch.tensor([[0.0, math.nan, 1.0]]), {}, ValueError, "`labels`"),
         (torch.tensor([0.0, 1.0]), {}, ValueError, "`labels`"),
         (torch.tensor([0.0, 1.0]), {"multilabel": False}, TypeError, "`labels`"),
-        ([0, 1], {}, TypeError, "`labels`"),
+        ("ab", {}, TypeError, "`labels`"),
         (torch.tensor([0]), {"num_classes": 0}, ValueError, "`num_classes`"),
         (torch.tensor([0]), {"num_classes": 2.0}, TypeError, "`num_classes`"),
     ],
-    ids=["above", "below", "fraction", "nan", "columns", "float index", "list", "no class", "float classes"],
+    ids=["above", "below", "fraction", "nan", "columns", "float index", "text", "no class", "float classes"],
 )
 def test_bad_labels_are_named(labels, options, error, named):
     with pytest.raises(error, match=named):
         class_counts(labels, options.pop("num_classes", 3), **options)
+
+
+@pytest.mark.parametrize("make", [list, np.array, pd.Series], ids=["list", "array", "series"])
+def test_labels_may_be_what_people_have(make):
+    labels = make([0, 2, 2, 1])
+    assert class_counts(labels, 3).tolist() == [1, 1, 2]
+    assert equipoise.ClassBalancedSoftmaxFocalLoss.from_labels(labels, 3).counts.tolist() == [1, 1, 2]
+    assert balancing_alpha(make([1, 0, 0, 0])).item() == 0.75
+    assert equipoise.BalancedCrossEntropyLoss.from_labels(make([1, 0, 0, 0])).alpha == 0.75
+
+
+def test_small_integer_labels_keep_all_their_classes():
+    """-100 is 156 in uint8, the usual dtype of segmentation maps: class 156 is no ignored one."""
+    labels = torch.tensor([156, 156, 1], dtype=torch.uint8)
+    assert class_counts(labels, 200)[[1, 156]].tolist() == [1, 2]
+
+
+def test_read_only_counts_are_taken_without_a_warning():
+    counts = np.array([3, 4, 5])
+    counts.flags.writeable = False
+    assert effective_number_weights(counts, beta=0.0).tolist() == [1, 1, 1]
 
 
 def test_from_labels_counts_the_labels():
@@ -294,9 +316,9 @@ def test_balanced_loss_from_labels_holds_that_alpha():
         (torch.tensor([0, -1]), {}, ValueError),
         (torch.tensor([0.0, math.nan]), {}, ValueError),
         (torch.tensor(1.0), {"per_class": True}, ValueError),
-        ([0, 1], {}, TypeError),
+        (["a", "b"], {}, TypeError),
     ],
-    ids=["above", "below", "nan", "0-d", "list"],
+    ids=["above", "below", "nan", "0-d", "text"],
 )
 def test_bad_targets_of_alpha_are_named(target, options, error):
     with pytest.raises(error, match="`target`"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -61,13 +61,13 @@ def same_shape(name: str, value: Tensor, expected: Sequence[int], what: str) -> 
         raise ValueError(f"`{name}` must have {what}, {list(expected)}, got shape {list(value.shape)}")
 
 
-def within(name: str, value: Tensor, low: float, high: float) -> None:
+def within(name: str, value: Tensor, low: float, high: float = math.inf) -> None:
     """Checks `low <= value <= high` everywhere, where values can be read; NaN fails."""
     if not (can_read_values(value) and value.numel()):
         return
     smallest, largest = (limit.item() for limit in value.detach().aminmax())
-    if not low <= smallest <= largest <= high:
-        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}], got {smallest:g} to {largest:g}")
+    if not (low <= smallest <= largest <= high and math.isfinite(smallest) and math.isfinite(largest)):
+        raise ValueError(f"`{name}` must be {_limits(low, high)}, got {smallest:g} to {largest:g}")
 
 
 def scalar(name: str, value: Scalar, low: float, high: float = math.inf) -> Scalar:
@@ -77,12 +77,17 @@ def scalar(name: str, value: Scalar, low: float, high: float = math.inf) -> Scal
             raise ValueError(f"`{name}` must be a number or a 0-d tensor, got {describe(value)}")
         within(name, value, low, high)
         return value
-    if not _is_number(value):
+    if not is_number(value):
         raise TypeError(f"`{name}` must be a number, got {describe(value)}")
-    if not low <= value <= high:
-        limit = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"`{name}` must be {limit}, got {value!r}")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"`{name}` must be {_limits(low, high)}, got {value!r}")
     return float(value)
+
+
+def _limits(low: float, high: float) -> str:
+    if high != math.inf:
+        return f"in [{low:g}, {high:g}]"
+    return f"finite and >= {low:g}" if low != -math.inf else "finite"
 
 
 def is_zero(value: Scalar) -> bool:
@@ -90,7 +95,8 @@ def is_zero(value: Scalar) -> bool:
     return not isinstance(value, Tensor) and value == 0
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a real number, Python's or NumPy's."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -115,12 +121,25 @@ def choice(name: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def vector(name: str, value: Vector | Scalar, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """`value` as a tensor."""
+def as_tensor(name: str, value: object, dtype: torch.dtype | None = None) -> Tensor:
+    """`value` as a tensor; arrays are copied, because torch warns of those that cannot be written to."""
+    if isinstance(value, Tensor):
+        return value
     try:
-        return torch.as_tensor(value, dtype=dtype, device=device)
+        return torch.as_tensor(value if isinstance(value, (list, tuple, Real)) else np.array(value), dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be numbers (a tensor, array or list), got {describe(value)}") from error
+
+
+def vector(name: str, value: Vector | Scalar, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """`value`, a number or any shape of numbers, as a tensor."""
+    if is_number(value):
+        # made where it is needed: `as_tensor` would copy it from the CPU and wait
+        return torch.full((), number(name, value, -math.inf), dtype=dtype, device=device)
+    tensor = as_tensor(name, value, dtype)
+    if tensor.is_complex():
+        raise TypeError(f"`{name}` must be real, got {describe(value)}")
+    return tensor.to(dtype=dtype, device=device)
 
 
 def broadcastable(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:

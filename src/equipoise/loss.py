@@ -13,6 +13,8 @@ from torch import Tensor
 from . import checks
 from .checks import Scalar, Vector
 
+LONGEST_SHOWN = 32
+
 
 class Loss(torch.nn.Module):
     """A module that holds a loss's options.
@@ -24,7 +26,7 @@ class Loss(torch.nn.Module):
     """
 
     def _hold(self, name: str, value: Vector | Scalar | None, low: float = -math.inf, high: float = math.inf) -> None:
-        """Keeps a vector option as a float64 buffer, a number (or 0-d tensor) as a float, None as None.
+        """Keeps a number (or 0-d tensor) as a float, a vector as a float64 buffer, None as None.
 
         Args:
             name: the option's name.
@@ -32,15 +34,16 @@ class Loss(torch.nn.Module):
             low: the smallest value allowed.
             high: the largest value allowed.
         """
-        if value is None:
-            self.register_buffer(name, None)
+        if checks.is_number(value) or (isinstance(value, Tensor) and not value.ndim):
+            setattr(self, name, checks.number(name, value, low, high))
             return
-        tensor = checks.vector(name, value, torch.float64)
-        checks.within(name, tensor, low, high)
-        if tensor.ndim:
-            self.register_buffer(name, tensor.detach().clone())
-        else:
-            setattr(self, name, tensor.item())
+        vector = None if value is None else checks.vector(name, value, torch.float64)
+        if vector is not None:
+            if vector.requires_grad:
+                raise ValueError(f"`{name}` must not require a gradient: a module keeps options, not parameters")
+            checks.within(name, vector, low, high)
+            vector = vector.clone()
+        self.register_buffer(name, vector)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = dict(self._buffers)
@@ -52,11 +55,14 @@ class Loss(torch.nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """The options as constructor arguments, so that `repr` can be pasted as code."""
-        names = list(inspect.signature(type(self)).parameters)
-        options = {name: _literal(getattr(self, name)) for name in names}
-        return ", ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
+        """The options as constructor arguments, so that `repr` can be pasted as code; long vectors are only named."""
+        options = {name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters}
+        return ", ".join(f"{name}={_literal(value)}" for name, value in options.items() if value is not None)
 
 
-def _literal(value: Any) -> Any:
-    return value.tolist() if isinstance(value, Tensor) else value
+def _literal(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return repr(value)
+    if value.is_meta or value.numel() > LONGEST_SHOWN:
+        return f"<{value.numel()} numbers>"
+    return repr(value.tolist())

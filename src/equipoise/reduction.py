@@ -40,7 +40,9 @@ def total(values: Tensor, sync: bool) -> Tensor:
 
 def mean(values: Tensor, divisor: Tensor, sync: bool) -> Tensor:
     """`total / divisor` for a divisor that is global already; 0, differentiable, where the divisor is 0."""
-    return total(values, sync) / torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+    nothing = divisor == 0
+    average = total(values, sync) / torch.where(nothing, torch.ones_like(divisor), divisor)
+    return torch.where(nothing, torch.zeros_like(average), average)
 
 
 def reduce_elements(

@@ -12,7 +12,7 @@ from .checks import Vector
 
 
 def class_counts(
-    labels: Tensor,
+    labels: Tensor | Vector,
     num_classes: int,
     *,
     multilabel: bool | None = None,
@@ -24,29 +24,33 @@ def class_counts(
     $n_c = \#\{i : y_i = c\}$ for class indices, $n_c = \sum_i y_{ic}$ for multi-label targets.
 
     Args:
-        labels: class indices of any shape, or multi-label targets `[..., C]` of zeros and ones.
+        labels: class indices of any shape, or multi-label targets `[..., C]` of zeros and ones; a tensor, array or
+            list.
         num_classes: the number of classes C.
-        multilabel: whether `labels` are multi-label. None: floating-point and boolean labels are, integer ones are
-            indices; integer labels of two or more dimensions that end in C could be either, and must say. Default:
-            `None`.
+        multilabel: True for multi-label targets, False for class indices. With None the dtype decides: floating-point
+            and boolean labels are multi-label, integers are indices. Integers of two or more dimensions that end in C
+            could be either: then it must be given. Default: `None`.
         ignore_index: the class index that is not counted. Default: `-100`.
-        sync: whether to add the counts of all ranks. Default: `False`.
+        sync: whether to add the counts of all ranks, where each rank passes its own part of the labels (on a device
+            that the process group can reduce). Default: `False`.
 
     Returns:
         int64 counts `[C]`.
 
     Raises:
-        TypeError: if `labels` is no real tensor.
+        TypeError: if `labels` is not real numbers.
         ValueError: if a label is outside `[0, num_classes)`, a multi-label target is not 0 or 1, or `multilabel` is
             needed.
 
     Example:
+        >>> import torch
+        >>> from equipoise import class_counts
         >>> class_counts(torch.tensor([0, 2, 2, 1, 2]), 3)
         tensor([1, 1, 3])
         >>> class_counts(torch.tensor([[1., 0.], [1., 1.]]), 2)
         tensor([2, 1])
     """
-    labels = checks.labels("labels", labels)
+    labels = checks.labels("labels", checks.as_tensor("labels", labels))
     num_classes = checks.whole("num_classes", num_classes, 1)
     if multilabel is None:
         multilabel = labels.is_floating_point() or labels.dtype == torch.bool
@@ -70,7 +74,8 @@ def _count_ones(labels: Tensor, num_classes: int) -> Tensor:
 def _count_indices(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     if labels.is_floating_point():
         raise TypeError(f"`labels` must be integer class indices, got {checks.describe(labels)}")
-    kept = labels[labels != ignore_index].to(torch.int64)
+    labels = labels.to(torch.int64)  # before the comparison: -100 is 156 in uint8
+    kept = labels[labels != ignore_index]
     if kept.numel() and not bool(((kept >= 0) & (kept < num_classes)).all()):
         raise ValueError(
             f"`labels` must lie in [0, {num_classes}) or be {ignore_index}, got {int(kept.min())} to {int(kept.max())}"
@@ -94,10 +99,11 @@ def effective_number_weights(counts: Vector, *, beta: float = 0.9999, normalize:
         float64 weights `[C]`, on the device of `counts`; a class with no sample has weight 0.
 
     Raises:
-        TypeError: if `counts` are no numbers.
-        ValueError: if `counts` is no vector of numbers >= 0, or `beta` is outside [0, 1].
+        TypeError: if `counts` are not numbers.
+        ValueError: if `counts` is not a vector of numbers >= 0, or `beta` is outside [0, 1].
 
     Example:
+        >>> from equipoise import effective_number_weights
         >>> effective_number_weights([5000, 500, 50], beta=0.999)
         tensor([0.1256, 0.3170, 2.5574], dtype=torch.float64)
 
@@ -105,7 +111,7 @@ def effective_number_weights(counts: Vector, *, beta: float = 0.9999, normalize:
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and section 4.
     """
     samples = _as_counts(counts)
-    beta = float(checks.scalar("beta", beta, 0, 1))
+    beta = checks.number("beta", beta, 0, 1)
     if beta == 1:
         return _normalized(1 / samples, samples, normalize)
     # 1 - beta^n cancels for beta near 1: expm1 and log1p keep its digits; beta - 1 would drop those of a small beta
@@ -125,10 +131,11 @@ def inverse_frequency_weights(counts: Vector, *, power: float = 1.0, normalize: 
         float64 weights `[C]`, on the device of `counts`; a class with no sample has weight 0.
 
     Raises:
-        TypeError: if `counts` are no numbers.
-        ValueError: if `counts` is no vector of numbers >= 0, or `power` is negative.
+        TypeError: if `counts` are not numbers.
+        ValueError: if `counts` is not a vector of numbers >= 0, or `power` is negative.
 
     Example:
+        >>> from equipoise import inverse_frequency_weights
         >>> inverse_frequency_weights([60, 30, 0])
         tensor([0.6667, 1.3333, 0.0000], dtype=torch.float64)
 
@@ -136,14 +143,14 @@ def inverse_frequency_weights(counts: Vector, *, power: float = 1.0, normalize: 
         The common heuristic; Huang et al., "Learning Deep Representation for Imbalanced Classification", CVPR 2016.
     """
     samples = _as_counts(counts)
-    return _normalized(samples ** -float(checks.scalar("power", power, 0)), samples, normalize)
+    return _normalized(samples ** -checks.number("power", power, 0), samples, normalize)
 
 
 def _as_counts(counts: Vector) -> Tensor:
     samples = checks.vector("counts", counts, torch.float64).detach()
     if samples.ndim != 1:
         raise ValueError(f"`counts` must be a vector, one number per class, got shape {list(samples.shape)}")
-    checks.within("counts", samples, 0, torch.finfo(torch.float64).max)
+    checks.within("counts", samples, 0)
     return samples
 
 
@@ -156,7 +163,7 @@ def _normalized(weights: Tensor, samples: Tensor, normalize: bool) -> Tensor:
     return weights * (seen.sum() / torch.where(total == 0, torch.ones_like(total), total))
 
 
-def balancing_alpha(target: Tensor, *, per_class: bool = False) -> Tensor:
+def balancing_alpha(target: Tensor | Vector, *, per_class: bool = False) -> Tensor:
     r"""The `alpha` that gives positives and negatives the same total weight.
 
     $\alpha = \text{negatives} / (\text{negatives} + \text{positives})$, so that
@@ -170,21 +177,23 @@ def balancing_alpha(target: Tensor, *, per_class: bool = False) -> Tensor:
         float64, 0-d or `[C]`; 0.5 where the labels are empty or of one class.
 
     Raises:
-        TypeError: if `target` is no real tensor.
+        TypeError: if `target` is not real numbers.
         ValueError: if `target` leaves [0, 1], or has no class dimension although `per_class` is set.
 
     Example:
+        >>> import torch
+        >>> from equipoise import balancing_alpha
         >>> balancing_alpha(torch.tensor([1, 0, 0, 0]))
         tensor(0.7500, dtype=torch.float64)
 
     References:
         Xie and Tu, "Holistically-Nested Edge Detection", ICCV 2015, eq. 2 (their $\beta$).
     """
-    positive = checks.labels("target", target).to(torch.float64)
+    positive = checks.labels("target", checks.as_tensor("target", target)).to(torch.float64)
     checks.within("target", positive, 0, 1)
     if per_class and not positive.ndim:
         raise ValueError("`target` must have a class dimension for `per_class`, got a 0-d tensor")
-    rows = positive.reshape(-1, positive.shape[-1]) if per_class else positive.reshape(-1, 1)
+    rows = positive.unsqueeze(0).flatten(0, -2) if per_class else positive.reshape(-1, 1)
     positives, negatives = rows.sum(0), (1 - rows).sum(0)
     balanced = negatives / (negatives + positives)
     alpha = torch.where((positives > 0) & (negatives > 0), balanced, torch.full_like(balanced, 0.5))
@@ -203,17 +212,18 @@ def prior_bias(pi: float = 0.01) -> float:
         The bias.
 
     Raises:
-        TypeError: if `pi` is no number.
+        TypeError: if `pi` is not a number.
         ValueError: if `pi` is not inside (0, 1).
 
     Example:
+        >>> from equipoise import prior_bias
         >>> round(prior_bias(0.01), 4)
         -4.5951
 
     References:
-        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3.3 and 4.1.
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, sections 3.3 and 4.1.
     """
-    pi = float(checks.scalar("pi", pi, 0, 1))
+    pi = checks.number("pi", pi, 0, 1)
     if pi in (0.0, 1.0):
         raise ValueError(f"`pi` must lie inside (0, 1), got {pi!r}")
     return math.log(pi) - math.log1p(-pi)

@@ -48,6 +48,7 @@ def softmax_pipeline(
         index, kept = class_index(labels, scores.shape[dim], ignore_index)
         scores = keep(scores, kept.unsqueeze(dim))
         values, divisor = _index_rows(scores, index, kept, gamma, class_weight, smoothing, dim)
+        values = poisoned(values, index, scores.shape[dim])
     if sample_weight is not None:
         values = values * _per_sample(sample_weight, values)
     return reduce_samples(keep(values, kept), divisor, reduction=reduction, sync=sync)
@@ -57,14 +58,20 @@ def class_index(labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Te
     """Checked class indices with 0 where ignored, and which are kept."""
     if labels.dtype == torch.bool or labels.is_floating_point():
         raise TypeError(f"`target` must be integer class indices in this shape, got {checks.describe(labels)}")
+    labels = labels.to(torch.int64)  # before the comparison: -100 is 156 in uint8
     kept = labels != checks.whole("ignore_index", ignore_index)
-    index = keep(labels.to(torch.int64), kept)
+    index = keep(labels, kept)
     if checks.can_read_values(index) and index.numel() and not bool(((index >= 0) & (index < num_classes)).all()):
         raise ValueError(
             f"`target` must hold class indices in [0, {num_classes}) or ignore_index={ignore_index}, "
             f"got {int(index.min())} to {int(index.max())}"
         )
     return index, kept
+
+
+def poisoned(values: Tensor, index: Tensor, num_classes: int) -> Tensor:
+    """NaN where the class index does not exist, for places where the index itself is not looked at (a GPU, `vmap`)."""
+    return torch.where((index >= 0) & (index < num_classes), values, torch.full_like(values, torch.nan))
 
 
 def _index_rows(
@@ -130,8 +137,15 @@ def _per_sample(sample_weight: Tensor, values: Tensor) -> Tensor:
 class SoftmaxLoss(Loss):
     """The options that the modules of all softmax losses share."""
 
-    def __init__(self, *, ignore_index: int, label_smoothing: Scalar, reduction: str, sync: bool) -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self, *, weight: Vector | None, ignore_index: int, label_smoothing: Scalar, reduction: str, sync: bool
+    ) -> None:
         super().__init__()
+        if weight is not None and checks.as_tensor("weight", weight).ndim != 1:
+            raise ValueError(f"`weight` must be a vector, one number per class, got {checks.describe(weight)}")
+        self._hold("weight", weight)
         self.ignore_index = checks.whole("ignore_index", ignore_index)
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
         self.reduction = check_reduction(reduction)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from .. import checks
 from ..card import Card, Identity
 from ..checks import Scalar, Vector
 from ..weights import balancing_alpha
@@ -41,13 +42,14 @@ def balanced_cross_entropy(
         mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the number of kept elements; `"mean_positive"`: the
             sum divided by max(1, sum of the kept, unsmoothed targets). Default: `"mean"`.
-        sync: whether divisors are global over the process group; see `equipoise.distributed`. Default: `False`.
+        sync: whether divisors are global over the process group; scalars are then scaled so that their average over
+            ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        TypeError: if `input` is not a floating-point tensor, `target` not a tensor or `mask` not boolean.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -64,7 +66,7 @@ def balanced_cross_entropy(
     return sigmoid_pipeline(
         input,
         target,
-        alpha=alpha,
+        alpha=_required(alpha),
         weight=weight,
         pos_weight=pos_weight,
         label_smoothing=label_smoothing,
@@ -115,14 +117,14 @@ class BalancedCrossEntropyLoss(SigmoidLoss):
         super().__init__(
             weight=weight, pos_weight=pos_weight, label_smoothing=label_smoothing, reduction=reduction, sync=sync
         )
-        self._hold("alpha", alpha, 0, 1)
+        self._hold("alpha", _required(alpha), 0, 1)
 
     @classmethod
-    def from_labels(cls, labels: Tensor, num_classes: int | None = None, **options: Any) -> Self:
+    def from_labels(cls, labels: Tensor | Vector, num_classes: int | None = None, **options: Any) -> Self:
         """The loss that balances `labels`.
 
         Args:
-            labels: training labels, numbers in [0, 1].
+            labels: training labels, numbers in [0, 1]; a tensor, array or list.
             num_classes: the size C of the labels' last dimension, for one alpha per class; None for one alpha in all.
                 Default: `None`.
             options: further options of the constructor.
@@ -133,9 +135,10 @@ class BalancedCrossEntropyLoss(SigmoidLoss):
         Raises:
             ValueError: if the labels' last dimension is not `num_classes`.
         """
-        if num_classes is not None and labels.shape[-1:] != (num_classes,):
-            raise ValueError(f"`labels` must have shape [..., {num_classes}], got {list(labels.shape)}")
-        return cls(alpha=balancing_alpha(labels, per_class=num_classes is not None), **options)
+        target = checks.labels("labels", checks.as_tensor("labels", labels))
+        if num_classes is not None and target.shape[-1:] != (num_classes,):
+            raise ValueError(f"`labels` must have shape [..., {num_classes}], got {list(target.shape)}")
+        return cls(alpha=balancing_alpha(target, per_class=num_classes is not None), **options)
 
     def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `mask` keeps elements where True."""
@@ -150,6 +153,12 @@ class BalancedCrossEntropyLoss(SigmoidLoss):
             reduction=self.reduction,
             sync=self.sync,
         )
+
+
+def _required(alpha: Vector | Scalar) -> Vector | Scalar:
+    if alpha is None:
+        raise TypeError("`alpha` must be a number or one number per class, got None; `balancing_alpha(target)` has one")
+    return alpha
 
 
 CARD = Card(

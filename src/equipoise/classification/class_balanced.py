@@ -15,7 +15,7 @@ from ..ops import rowwise
 from ..reduction import check_reduction, compute_dtype, count, reduce_samples
 from ..weights import class_counts, effective_number_weights
 from ._sigmoid import sigmoid_pipeline
-from ._softmax import class_index, softmax_pipeline
+from ._softmax import class_index, poisoned, softmax_pipeline
 from .focal import sigmoid_focal_loss, softmax_focal_loss
 
 
@@ -38,7 +38,7 @@ class ClassBalancedLoss(Loss):
     ) -> None:
         super().__init__()
         self.register_buffer("class_weight", effective_number_weights(counts, beta=beta))
-        self.register_buffer("counts", torch.as_tensor(counts).detach().clone())
+        self.register_buffer("counts", checks.as_tensor("counts", counts).detach().clone())
         self.beta = checks.number("beta", beta, 0, 1)
         self.gamma = checks.number("gamma", gamma, 0)
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
@@ -51,23 +51,28 @@ class ClassBalancedLoss(Loss):
         """The loss for the class counts of `labels`.
 
         Args:
-            labels: training labels: class indices, or multi-label targets `[N, C]`.
+            labels: all training labels: class indices, or multi-label targets `[N, C]`; a tensor, array or list. If
+                each rank holds a part of them, add the counts up instead: `cls(class_counts(labels, C, sync=True))`.
             num_classes: the number of classes C.
             multilabel: see `class_counts`. Default: `None`.
-            options: further options of the constructor; with `sync` the counts of all ranks are added.
+            options: further options of the constructor.
 
         Returns:
             The module with counts from `class_counts`.
         """
-        ignored, sync = options.get("ignore_index", -100), options.get("sync", False)
-        counts = class_counts(labels, num_classes, multilabel=multilabel, ignore_index=ignored, sync=sync)
+        ignored = options.get("ignore_index", -100)
+        counts = class_counts(labels, num_classes, multilabel=multilabel, ignore_index=ignored)
         return cls(counts, **options)
 
     def _weight_for(self, input: Tensor, dim: int) -> Tensor:
         """The class weights in the computing dtype, if they fit the classes on `dim`."""
-        if not input.ndim:
-            raise ValueError("`input` must have a class dimension, got a 0-d tensor")
-        return checks.per_class("counts", self.class_weight, input.shape[dim], compute_dtype(input), input.device)
+        classes = len(self.class_weight)
+        if not input.ndim or input.shape[dim] != classes:
+            place = "the last dimension" if dim == -1 else f"dimension {dim}"
+            raise ValueError(
+                f"`input` must have the {classes} classes of `counts` on {place}, got shape {list(input.shape)}"
+            )
+        return self.class_weight.to(dtype=compute_dtype(input), device=input.device)
 
 
 class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
@@ -90,7 +95,7 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
         term has its own weight); a scalar, or `[N, ...]` for `"none"`.
 
     Raises:
-        ValueError: if `counts` is no vector of numbers >= 0, or does not fit the input.
+        ValueError: if `counts` is not a vector of numbers >= 0, or does not fit the input.
 
     Example:
         >>> import torch
@@ -101,7 +106,8 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
         tensor(1.5994)
 
     Differs from:
-        The authors' code, which computes softmax cross-entropy as a sigmoid loss of softmax probabilities.
+        PyTorch ports that apply a sigmoid loss to softmax probabilities. `mean` divides by the number of samples, as in
+        the paper, where torch's weighted mean divides by the sum of the weights.
 
     References:
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and section 4.
@@ -164,11 +170,11 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
         sync: whether the divisor is global over the process group. Default: `False`.
 
     Shape:
-        `input` `[..., C]`; `target` `[...]` (class indices: `"none"` gives `[...]`) or `[..., C]` (multi-label:
-        `"none"` gives `[..., C]`, and `mask` may keep elements).
+        `input` `[..., C]`, classes last; `target` `[...]` (class indices: `"none"` gives `[...]`) or `[..., C]`
+        (multi-label: `"none"` gives `[..., C]`, and `mask` may keep elements).
 
     Raises:
-        ValueError: if `counts` is no vector of numbers >= 0, does not fit the input, or `mask` meets class indices.
+        ValueError: if `counts` is not a vector of numbers >= 0, does not fit the input, or `mask` meets class indices.
 
     Example:
         >>> import torch
@@ -222,7 +228,8 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
         index, kept = class_index(labels, len(class_weight), self.ignore_index)
         one_hot = rowwise.is_class(input, index, -1)
         rows = self._elements(input, one_hot, class_weight[index].unsqueeze(-1), kept.unsqueeze(-1), "none", False)
-        return reduce_samples(rows.sum(-1), count(kept, index), reduction=self.reduction, sync=self.sync)
+        values = poisoned(rows.sum(-1), index, len(class_weight))
+        return reduce_samples(values, count(kept, index), reduction=self.reduction, sync=self.sync)
 
     def _elements(
         self, input: Tensor, target: Tensor, weight: Tensor, mask: Tensor | None, reduction: str, sync: bool

@@ -37,13 +37,14 @@ def sigmoid_cross_entropy(
         mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the number of kept elements; `"mean_positive"`: the
             sum divided by max(1, sum of the kept, unsmoothed targets). Default: `"mean"`.
-        sync: whether divisors are global over the process group; see `equipoise.distributed`. Default: `False`.
+        sync: whether divisors are global over the process group; scalars are then scaled so that their average over
+            ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        TypeError: if `input` is not a floating-point tensor, `target` not a tensor or `mask` not boolean.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -150,14 +151,15 @@ def softmax_cross_entropy(
         label_smoothing: ε in [0, 1]: targets become $(1 - ε) y + ε / C$. Default: `0.0`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the sum of `weight[target]` over kept samples for
             index targets, by the number of samples for probability targets. Default: `"mean"`.
-        sync: whether the divisor is global over the process group; see `equipoise.distributed`. Default: `False`.
+        sync: whether the divisor is global over the process group; scalars are then scaled so that their average over
+            ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or one loss per sample `[N, ...]` for `"none"`; float32 for half-precision input. 0 where no sample
         is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor or `target` no tensor.
+        TypeError: if `input` is not a floating-point tensor or `target` not a tensor.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -212,8 +214,6 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
         See `softmax_cross_entropy`.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         *,
@@ -223,8 +223,13 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
         reduction: str = "mean",
         sync: bool = False,
     ) -> None:
-        super().__init__(ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction, sync=sync)
-        self._hold("weight", weight)
+        super().__init__(
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            sync=sync,
+        )
 
     def forward(self, input: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `sample_weight` multiplies each sample."""

@@ -37,7 +37,7 @@ def sigmoid_focal_loss(
         gamma: $\gamma \ge 0$; the larger, the less easy examples count. 0 is plain cross-entropy. Default: `2.0`.
         alpha: $\alpha$ in [0, 1], the weight of the positive class ($1 - \alpha$ is the negative's); a number, or
             broadcastable to the input (a `[C]` vector meets the last dimension). None weighs both 1. Lin et al. use
-            0.25 for detection together with gamma=2: few negatives are left hard. Default: `None`.
+            0.25 for detection with gamma=2, which has silenced most negatives already. Default: `None`.
         weight: weight of each element, broadcastable to the input (a `[C]` vector weighs the last dimension; dense maps
             pass `[C, 1, 1]`). It enters no divisor. Default: `None`.
         pos_weight: weight of the positive term of CE, broadcastable to the input. $p_t$ does not see it. Default:
@@ -46,13 +46,14 @@ def sigmoid_focal_loss(
         mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the number of kept elements; `"mean_positive"`: the
             sum divided by max(1, sum of the kept, unsmoothed targets), as RetinaNet normalises. Default: `"mean"`.
-        sync: whether divisors are global over the process group; see `equipoise.distributed`. Default: `False`.
+        sync: whether divisors are global over the process group; scalars are then scaled so that their average over
+            ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        TypeError: if `input` is not a floating-point tensor, `target` not a tensor or `mask` not boolean.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -179,14 +180,15 @@ def softmax_focal_loss(
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the sum of `weight[target]` over kept samples for
             index targets, by the number of samples for probability targets, as in torch's cross-entropy. Default:
             `"mean"`.
-        sync: whether the divisor is global over the process group; see `equipoise.distributed`. Default: `False`.
+        sync: whether the divisor is global over the process group; scalars are then scaled so that their average over
+            ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or one loss per sample `[N, ...]` for `"none"`; float32 for half-precision input. 0 where no sample
         is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor or `target` no tensor.
+        TypeError: if `input` is not a floating-point tensor or `target` not a tensor.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -243,8 +245,6 @@ class SoftmaxFocalLoss(SoftmaxLoss):
         See `softmax_focal_loss`.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         *,
@@ -255,9 +255,14 @@ class SoftmaxFocalLoss(SoftmaxLoss):
         reduction: str = "mean",
         sync: bool = False,
     ) -> None:
-        super().__init__(ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction, sync=sync)
+        super().__init__(
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            sync=sync,
+        )
         self.gamma = checks.number("gamma", gamma, 0)
-        self._hold("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `sample_weight` multiplies each sample."""

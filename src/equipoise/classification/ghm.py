@@ -42,14 +42,14 @@ def ghm_c_loss(
             Default: `None`.
         mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by N. Default: `"mean"`.
-        sync: whether the histogram and N are global over the process group; see `equipoise.distributed`. Default:
-            `False`.
+        sync: whether the histogram and N are global over the process group; scalars are then scaled so that their
+            average over ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        TypeError: if `input` is not a floating-point tensor, `target` not a tensor or `mask` not boolean.
         ValueError: if shapes do not fit, a value leaves its range, or `target` requires a gradient.
 
     Example:
@@ -60,8 +60,8 @@ def ghm_c_loss(
         tensor([0.0121, 0.0121, 0.0121, 6.0972])
 
     Differs from:
-        The paper, where M counts all bins (`normalizer="all"`). The authors' code bins by `floor(g * bins)` on bins
-        whose last edge is 1 + 1e-6; here the last bin is closed at 1.
+        The paper, where M counts all bins (`normalizer="all"`). The authors' code compares g with float32 edges, the
+        last one at 1 + 1e-6; here the edges are float64 and the last bin is closed at 1.
 
     References:
         Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-C Loss".
@@ -98,14 +98,14 @@ def ghm_r_loss(
             Default: `None`.
         mask: boolean, broadcastable to the input; True keeps an element. Default: `None`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by N. Default: `"mean"`.
-        sync: whether the histogram and N are global over the process group; see `equipoise.distributed`. Default:
-            `False`.
+        sync: whether the histogram and N are global over the process group; scalars are then scaled so that their
+            average over ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
     Returns:
         A scalar, or the input's shape for `"none"`; float32 for half-precision input. 0 where no element is kept.
 
     Raises:
-        TypeError: if `input` is no floating-point tensor, `target` no tensor or `mask` not boolean.
+        TypeError: if `input` is not a floating-point tensor, `target` not a tensor or `mask` not boolean.
         ValueError: if shapes do not fit, `mu` is not positive, or `target` requires a gradient.
 
     Example:
@@ -274,8 +274,11 @@ def _ghm_r(
 
 
 def _positive_mu(mu: Scalar) -> Scalar:
-    """`mu`, checked; the smallest normal number stands for "above 0"."""
-    return checks.scalar("mu", mu, torch.finfo(torch.float32).tiny)
+    value = checks.scalar("mu", mu, 0)
+    unreadable = isinstance(value, Tensor) and not checks.can_read_values(value)
+    if not unreadable and value == 0:
+        raise ValueError("`mu` must be > 0, got 0")
+    return value
 
 
 CLASSIFICATION_CARD = Card(

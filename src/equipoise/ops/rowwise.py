@@ -72,9 +72,10 @@ def _pick(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
 
 
 def _margin(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
-    """`z_t - logsumexp_{k != t} z_k`; infinite, with gradient 0, where the row has no other class."""
+    """`z_t - logsumexp_{k != t} z_k`; infinite where the row has no other class (NaN if not even its own)."""
     others = torch.where(chosen, torch.full_like(scores, -torch.inf), scores)
     alone = (others == -torch.inf).all(dim, keepdim=True)
+    # the gradient of a logsumexp over nothing but -inf is NaN: it gets other scores first and its value after
     norm = torch.logsumexp(torch.where(alone, torch.zeros_like(scores), others), dim)
-    margin = _pick(scores, chosen, dim) - norm
-    return torch.where(alone.squeeze(dim), torch.full_like(margin, torch.inf), margin)
+    norm = torch.where(alone.squeeze(dim), torch.full_like(norm, -torch.inf), norm)
+    return _pick(scores, chosen, dim) - norm
