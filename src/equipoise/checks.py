@@ -79,7 +79,7 @@ def scalar(name: str, value: Scalar, low: float, high: float = math.inf) -> Scal
         return value
     if not is_number(value):
         raise TypeError(f"`{name}` must be a number, got {describe(value)}")
-    if not (low <= value <= high and math.isfinite(value)):
+    if not (low <= value <= high and abs(value) != math.inf):
         raise ValueError(f"`{name}` must be {_limits(low, high)}, got {value!r}")
     return float(value)
 

@@ -15,6 +15,9 @@ from ..checks import Scalar, is_zero
 from .elementwise import sigmoid_loss
 
 
+CERTAIN = 1e4  # a margin at which the loss and its gradients are exactly 0, and times a tiny gamma is no NaN as inf is
+
+
 def is_class(input: Tensor, index: Tensor, dim: int) -> Tensor:
     """One-hot rows, boolean, in the shape of `input` (torch's `one_hot` looks at values, which `vmap` forbids)."""
     classes = torch.arange(input.shape[dim], device=input.device)
@@ -72,10 +75,10 @@ def _pick(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
 
 
 def _margin(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
-    """`z_t - logsumexp_{k != t} z_k`; infinite where the row has no other class (NaN if not even its own)."""
+    """`z_t - logsumexp_{k != t} z_k`; `CERTAIN` where the row has no other class (NaN if not even its own)."""
     others = torch.where(chosen, torch.full_like(scores, -torch.inf), scores)
     alone = (others == -torch.inf).all(dim, keepdim=True)
     # the gradient of a logsumexp over nothing but -inf is NaN: it gets other scores first and its value after
     norm = torch.logsumexp(torch.where(alone, torch.zeros_like(scores), others), dim)
-    norm = torch.where(alone.squeeze(dim), torch.full_like(norm, -torch.inf), norm)
-    return _pick(scores, chosen, dim) - norm
+    picked = _pick(scores, chosen, dim)
+    return picked - torch.where(alone.squeeze(dim), picked.detach() - CERTAIN, norm)
