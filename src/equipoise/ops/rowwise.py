@@ -14,7 +14,6 @@ from torch.nn.functional import logsigmoid
 from ..checks import Scalar, is_zero
 from .elementwise import sigmoid_loss
 
-
 CERTAIN = 1e4  # a margin at which the loss and its gradients are exactly 0, and times a tiny gamma is no NaN as inf is
 
 
