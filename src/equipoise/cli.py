@@ -1,0 +1,193 @@
+"""The `equipoise` command. Thin: it reads options, calls `equipoise.compare` and says what went wrong in one line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+from equipoise import __version__
+
+NEEDED = {"typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib"}
+
+
+def _fail(message: str, status: int) -> int:
+    """Say one line on standard error."""
+    sys.stderr.write(f"equipoise: {' '.join(message.split())}\n")
+    return status
+
+
+def _fail_for_want_of(error: ModuleNotFoundError) -> int:
+    """Say what to install where the tool's extra is missing; any other missing module is a defect of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package not in NEEDED:
+        raise error
+    return _fail(f'{package} is not installed; the command line needs: pip install "equipoise[compare]"', 2)
+
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    raise SystemExit(_fail_for_want_of(missing)) from None
+
+# Earlier versions of typer are built on click, later ones bring their own copy: either way this is its error of usage.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Problem(StrEnum):
+    """The kinds of problem, for `--problem`."""
+
+    binary = "binary"
+    multiclass = "multiclass"
+    multilabel = "multilabel"
+
+
+class Model(StrEnum):
+    """The models, for `--model`."""
+
+    linear = "linear"
+    mlp = "mlp"
+
+
+app = typer.Typer(
+    help="PyTorch losses that balance training, and a tool that tells which of them helps on your data.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"equipoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DATA]",
+            help="`fars` or `digits`, or the path of a .csv, .tsv, .parquet or .npz file"
+            " (NPZ: arrays X [N, D] and y [N] or [N, C], or one array [N] per column).",
+        ),
+    ] = "fars",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column to learn; a,b,c for several labels of 0 and 1.",
+            show_default="the last column",
+        ),
+    ] = None,
+    problem: Annotated[
+        Problem | None,
+        typer.Option(metavar="KIND", help="binary, multiclass or multilabel.", show_default="inferred from the target"),
+    ] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="The losses to compare with plain `cross_entropy`; `equipoise losses` lists them.",
+            show_default="all that fit",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1000, help="How often to repeat, each time on a fresh split.")
+    ] = 5,
+    model: Annotated[Model, typer.Option(help="The model: `mlp` has one hidden layer of 64.")] = Model.mlp,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=100_000,
+            help="Rounds over the training rows.",
+            show_default="4, more for small tables",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1024, help="Processes, of one thread each.", show_default="one per core"),
+    ] = None,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the report, the results and finished trainings go.")
+    ] = "report",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+) -> None:
+    """Find out which loss to train with on DATA, and whether any of them helps at all.
+
+    Every loss gets the same model, initialisation, batches and budget. Each finished training is kept in DIR/runs: an
+    interrupted comparison goes on from there when the same command is given again.
+    """
+    from .compare.command import Options, execute
+    from .compare.study import Request
+
+    request = Request(
+        data=data,
+        target=target,
+        problem=problem.value if problem else None,
+        losses=losses,
+        seeds=seeds,
+        model=model.value,
+        epochs=epochs,
+    )
+    command = shlex.join(["equipoise", *context.obj])
+    execute(request, Options(workers=workers, out=out, as_json=as_json, command=command))
+
+
+@app.command()
+def losses() -> None:
+    """List all losses of the catalogue."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from .catalog import CARDS
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("loss, problems", no_wrap=True)
+    table.add_column("what it does, where it comes from")
+    for card in CARDS:
+        table.add_row(f"{card.name}\n  {', '.join(sorted(card.problems))}", f"{card.summary}\n{card.paper}\n")
+    Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto").print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, 2 for a request that cannot be met, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    status = 130
+    try:
+        # Some versions of typer raise Abort for Ctrl-C, others return 130.
+        status = app(args=arguments, prog_name="equipoise", standalone_mode=False, obj=arguments) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        pass
+    except ModuleNotFoundError as error:
+        return _fail_for_want_of(error)
+    except UsageError as error:
+        message: str = error.format_message()  # type: ignore[attr-defined]  # typer does not export the class
+        return _fail(f"{message} (see equipoise --help)", 2)
+    except Exception as error:
+        from .compare.errors import CompareError
+
+        if not isinstance(error, CompareError):
+            raise
+        return _fail(str(error), 2)
+    if status == 130:
+        return _fail("interrupted; finished trainings are kept, the same command goes on from there", status)
+    return status

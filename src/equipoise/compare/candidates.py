@@ -1,0 +1,137 @@
+"""What is compared: every loss of the catalogue that fits the problem, and two plain remedies that need no new loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import equipoise
+from equipoise.card import Card
+from equipoise.catalog import CARDS
+
+from .errors import CompareError
+from .problem import Kind
+from .readers import near_names
+
+YARDSTICK = "cross_entropy"
+PRIOR_CORRECTED = "prior_corrected"
+
+Make = Callable[[Tensor, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of the comparison.
+
+    Attributes:
+        name: as in the table and in `--losses`.
+        summary: what it is, in a line.
+        make: builds the loss from the training labels and the number of outputs; None where nothing is trained and
+            the predictions of the yardstick are corrected instead.
+        card: the card of the loss, None for a remedy around plain cross-entropy.
+    """
+
+    name: str
+    summary: str
+    make: Make | None
+    card: Card | None = None
+
+
+def candidates(kind: Kind) -> dict[str, Candidate]:
+    """All candidates for a kind of problem by name: plain cross-entropy first, the remedies around it last."""
+    cards = {card.name: card for card in CARDS if kind in card.problems}
+    plain = cards.pop("softmax_cross_entropy" if kind == "multiclass" else "sigmoid_cross_entropy")
+    return {
+        YARDSTICK: _candidate(YARDSTICK, f"plain cross-entropy ({plain.name}): the yardstick", plain),
+        **{name: _candidate(name, card.summary, card) for name, card in cards.items()},
+        "inverse_frequency": Candidate(
+            "inverse_frequency",
+            "cross-entropy with each class weighted by the inverse of its frequency",
+            _inverse_frequency_softmax if kind == "multiclass" else _inverse_frequency_sigmoid,
+        ),
+        PRIOR_CORRECTED: Candidate(
+            PRIOR_CORRECTED,
+            "plain cross-entropy, its scores corrected for the class frequencies after training",
+            None,
+        ),
+    }
+
+
+def _candidate(name: str, summary: str, card: Card) -> Candidate:
+    return Candidate(name, summary, partial(_from_card, card), card)
+
+
+def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:
+    """The candidates that were asked for, always with the yardstick and in the order of the catalogue.
+
+    Args:
+        kind: the kind of problem.
+        names: names separated by commas; None for all.
+
+    Raises:
+        CompareError: for a name that is none, or is a loss for other problems.
+    """
+    known = candidates(kind)
+    if names is None:
+        return known
+    aliases = {card.name: name for name, each in known.items() if (card := each.card) is not None}
+    wanted = {YARDSTICK}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in known and name not in aliases:
+            raise CompareError(_unknown(name, kind, list(known)))
+        wanted.add(aliases.get(name, name))
+    return {name: each for name, each in known.items() if name in wanted}
+
+
+def _unknown(name: str, kind: Kind, known: list[str]) -> str:
+    """Why a name is none of the candidates, and which ones are near."""
+    if any(card.name == name for card in CARDS):
+        return f"the loss {name!r} does not train a {kind} problem; choose from {', '.join(known)}"
+    near = near_names(name, known)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose from {', '.join(known)}"
+    return f"there is no loss {name!r}; {hint}"
+
+
+def _from_card(card: Card, labels: Tensor, num_outputs: int) -> nn.Module:
+    """Build the loss with its defaults, and from the training labels where it takes what it needs from them."""
+    from_labels = getattr(card.module, "from_labels", None)
+    loss: nn.Module = card.module() if from_labels is None else from_labels(labels, num_outputs)
+    return loss
+
+
+def _inverse_frequency_softmax(labels: Tensor, num_outputs: int) -> nn.Module:
+    counts = equipoise.class_counts(labels, num_outputs)
+    return equipoise.SoftmaxCrossEntropyLoss(weight=equipoise.inverse_frequency_weights(counts))
+
+
+def _inverse_frequency_sigmoid(labels: Tensor, _: int) -> nn.Module:
+    """Each output's positives weigh as much as its negatives; an output without positives is left alone."""
+    positives = labels.double().sum(dim=0)
+    weight = torch.where(positives > 0, (len(labels) - positives) / positives.clamp(min=1), 1.0)
+    return equipoise.SigmoidCrossEntropyLoss(pos_weight=weight)
+
+
+def correct_prior(scores: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+    """Take the class frequencies of the training labels out of a model's scores.
+
+    The scores estimate the log odds of each class under those frequencies; without them they decide as if all classes
+    were equally frequent (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 9, tau = 1).
+
+    Args:
+        scores: [M, C] logits of a model trained with plain cross-entropy.
+        labels: training labels: [N] class indices for `multiclass`, else [N, C] zeros and ones.
+        kind: the kind of problem.
+
+    Returns:
+        The corrected logits [M, C].
+    """
+    if kind == "multiclass":
+        counts = equipoise.class_counts(labels, scores.shape[1])
+        return scores - (counts / counts.sum()).log().to(scores.dtype)
+    # Half an observation each way keeps a label that no training row has, or lacks, finite.
+    positives = labels.double().sum(dim=0) + 0.5
+    return scores - (positives / (len(labels) + 1 - positives)).log().to(scores.dtype)

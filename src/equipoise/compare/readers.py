@@ -1,0 +1,193 @@
+"""Read CSV, Parquet and NPZ files into data frames whose column names are distinct strings."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import CompareError
+
+# Narrower than pandas' own list: "None" and "none" are honest class names ("None", "Mild", "Severe").
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "<NA>", "#N/A", "?"]
+SEPARATORS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a reader found: the columns, the target if the file says which it is, and what was changed on the way."""
+
+    frame: pd.DataFrame
+    targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Read:
+    """Read a file by the ending of its name."""
+    reader = READERS.get(path.suffix.lower())
+    try:
+        if path.is_dir():
+            raise CompareError(f"{path} is a folder, expected a CSV, Parquet or NPZ file")
+        if not path.exists():
+            known = "" if path.suffix else " and no built-in table (there are fars and digits)"
+            raise CompareError(f"there is no file {path}{known}")
+        if reader is None:
+            raise CompareError(f"cannot tell what {path} is, expected a name that ends in {', '.join(READERS)}")
+        if path.stat().st_size == 0:
+            raise CompareError(f"{path} is empty")
+        return reader(path)
+    except OSError as error:
+        raise CompareError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_csv(path: Path) -> Read:
+    """Read a CSV file: comma, semicolon, tab or bar; UTF-8, UTF-16 or Latin-1; with or without a line of names."""
+    notes = []
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    first_line = start.decode(encoding, errors="replace").lstrip().partition("\n")[0]
+    separator = max(SEPARATORS, key=first_line.count)
+    try:
+        frame = _parse(path, separator, encoding)
+    except UnicodeError:
+        frame = _parse(path, separator, "latin-1")
+        notes.append("the file is not UTF-8: read as Latin-1")
+    first_row = frame.iloc[0].astype(str)
+    names: list[Any]
+    if pd.to_numeric(first_row, errors="coerce").notna().all():
+        names = [f"column_{index + 1}" for index in range(frame.shape[1])]
+        notes.append("the first row holds numbers only: columns are named column_1, column_2, ...")
+    else:
+        names = list(frame.iloc[0])
+        frame = frame.iloc[1:].reset_index(drop=True)
+    for position in range(frame.shape[1]):
+        frame.isetitem(position, _numbers(frame.iloc[:, position]))  # type: ignore[arg-type]  # the stubs lack Series
+    return _named(frame, names, notes)
+
+
+def _parse(path: Path, separator: str, encoding: str) -> pd.DataFrame:
+    """Every cell of a CSV file as text, the line of names included: pandas would rename repeated names unseen."""
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            encoding=encoding,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            na_values=MISSING,
+            skipinitialspace=True,
+        )
+    except pd.errors.EmptyDataError as error:
+        raise CompareError(f"{path} is empty") from error
+    except pd.errors.ParserError as error:
+        raise CompareError(f"cannot read {path} as CSV: {error}") from error
+
+
+def _numbers(column: pd.Series[str]) -> pd.Series[Any]:
+    """The column as numbers where all its cells are numbers."""
+    try:
+        return pd.to_numeric(column)
+    except (ValueError, TypeError, OverflowError):
+        return column
+
+
+def read_parquet(path: Path) -> Read:
+    """Read a Parquet file; a pandas index is read as one more column."""
+    try:
+        with pq.ParquetFile(path) as file:  # not `read_table`, which refuses repeated names
+            table = file.read().replace_schema_metadata(None)
+        names: list[Any] = list(table.column_names)
+        frame = table.rename_columns([str(index) for index in range(len(names))]).to_pandas()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, NotImplementedError) as error:
+        raise CompareError(f"cannot read {path} as Parquet: {error}") from error
+    # The index that pandas stores comes last and would pass for the target.
+    order = sorted(range(len(names)), key=lambda index: str(names[index]).startswith("__index_level_"), reverse=True)
+    return _named(frame.iloc[:, order], [names[index] for index in order], [])
+
+
+def read_npz(path: Path) -> Read:
+    """Read an NPZ file: arrays `X` [N, D] and `y` [N] or [N, C], or else one array [N] per column.
+
+    With `X` and `y`, an array `feature_names` [D] names the columns of `X`; a `y` of two dimensions is a multi-label
+    target. Arrays of Python objects are refused: reading them would run code from the file.
+    """
+    if not zipfile.is_zipfile(path):
+        raise CompareError(f"cannot read {path} as NPZ: it is no archive of arrays")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error):
+            raise CompareError(
+                f"{path} holds pickled Python objects, which can run code when read: save plain arrays"
+            ) from error
+        raise CompareError(f"cannot read {path} as NPZ: {error}") from error
+    if {"X", "y"} <= arrays.keys():
+        return _matrices(path, arrays)
+    lengths = {array.shape for array in arrays.values()}
+    if len(lengths) != 1 or len(lengths.pop()) != 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "no arrays"
+        raise CompareError(f"{path} holds {shapes}; expected X [N, D] and y [N] or [N, C], or one array [N] per column")
+    frame = pd.DataFrame(dict(enumerate(arrays.values())))
+    return _named(frame, list(arrays), [])
+
+
+def _matrices(path: Path, arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> Read:
+    """The columns of `X`, then those of `y`."""
+    x, y = arrays["X"], arrays["y"]
+    if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y):
+        raise CompareError(f"{path} holds X {list(x.shape)} and y {list(y.shape)}; expected [N, D] and [N] or [N, C]")
+    notes = [f"X of shape {list(x.shape)} was flattened to one row per example"] if x.ndim > 2 else []
+    x = x.reshape(len(x), int(np.prod(x.shape[1:])))
+    y = y.reshape(len(y), -1) if y.size else y.reshape(len(y), 1)
+    given = arrays.get("feature_names")
+    if given is not None and given.shape != (x.shape[1],):
+        raise CompareError(f"{path}: feature_names has shape {list(given.shape)}, expected [{x.shape[1]}]")
+    features = [f"x{index}" for index in range(x.shape[1])] if given is None else [str(name) for name in given]
+    targets = ["y"] if y.shape[1] == 1 else [f"y{index}" for index in range(y.shape[1])]
+    columns = [*x.T, *y.T]
+    named = _named(pd.DataFrame(dict(enumerate(columns))), [*features, *targets], notes)
+    return Read(named.frame, tuple(named.frame.columns[-len(targets) :]), named.notes)
+
+
+def _named(frame: pd.DataFrame, names: Iterable[Any], notes: list[str]) -> Read:
+    """Give the columns names that are distinct, non-empty strings, and say so where that changed one."""
+    taken: dict[str, None] = {}
+    changed = []
+    for position, original in enumerate(names):
+        text = "" if pd.isna(original) else str(original).strip()
+        base = name = text or f"column_{position + 1}"
+        repeat = 2
+        while name in taken:
+            name = f"{base}_{repeat}"
+            repeat += 1
+        if name != text:
+            changed.append(name)
+        taken[name] = None
+    if changed:
+        shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+        notes = [*notes, f"columns without a name of their own were renamed: {shown}"]
+    return Read(frame.set_axis(list(taken), axis=1), notes=tuple(notes))
+
+
+def near_names(name: str, names: list[str]) -> list[str]:
+    """Up to three of `names` that look like `name`."""
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+
+
+READERS: dict[str, Callable[[Path], Read]] = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+    ".npz": read_npz,
+}

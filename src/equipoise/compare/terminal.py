@@ -1,0 +1,157 @@
+"""What a comparison looks like in a terminal: progress while it runs, then the table."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from . import models
+from .statistics import Estimate
+from .study import Study
+from .summary import CAVEAT, Comparison, Row
+
+WIDE = 100
+BAR = 20
+MOST_LINES = 6
+
+
+def console(file: IO[str], no_color: bool) -> Console:
+    """A console that writes plain text where the file is no terminal or colours are not wanted."""
+    return Console(file=file, highlight=False, color_system=None if no_color else "auto", soft_wrap=False)
+
+
+@contextmanager
+def progress(to: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show live progress with the time left, on a terminal only.
+
+    Yields:
+        A function of the numbers of finished and of all trainings.
+    """
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
+        task = bar.add_task("training", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_study(study: Study, seeds: int, to: Console) -> None:
+    """Say what is about to be compared."""
+    problem, plan = study.problem, study.plan
+    kinds = Counter(column.kind for column in study.table.columns)
+    parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    lines = [
+        f"target {', '.join(problem.target)} ({study.target_reason}): {problem.kind}, {len(problem.classes)}"
+        f" {'labels' if problem.kind == 'multilabel' else 'classes'} of {max(problem.counts):,} to"
+        f" {min(problem.counts):,} rows",
+        *(f"note: {note}" for note in study.notes),
+        *_column_lines(study),
+        f"{models.describe(plan.model)}, {counted(plan.epochs, 'epoch')} of batches of {plan.batch_size},"
+        f" {counted(seeds, 'seed')}, each with its own split 60/20/20",
+    ]
+    missing = sum(column.missing for column in study.table.columns)
+    what = (
+        f"{study.total_rows:,} rows, {counted(kinds.total(), 'feature')} ({parts}), {counted(missing, 'missing cell')}"
+    )
+    to.print(Text(f"{study.source_name}: {what}", "bold"))
+    for line in lines:
+        to.print(line, markup=False)
+
+
+def _column_lines(study: Study) -> list[str]:
+    """What was done with columns beyond the usual; the report has them all."""
+    lines = [f"column {column.name}: {column.kind}, {column.note}" for column in study.table.columns if column.note]
+    more = [f"and {len(lines) - MOST_LINES:,} columns more, see the report"] if len(lines) > MOST_LINES else []
+    return lines[:MOST_LINES] + more
+
+
+def show_comparison(comparison: Comparison, to: Console) -> None:
+    """Print the table and the verdict."""
+    wide = to.width >= WIDE
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("loss", no_wrap=True)
+    table.add_column(_short(comparison.metric), justify="right", no_wrap=True)
+    if wide:
+        table.add_column("", no_wrap=True)
+    table.add_column("vs plain", justify="right", no_wrap=True)
+    further = [name for name in comparison.rows[0].metrics if name != comparison.metric]
+    for name in further if wide else further[:1]:
+        table.add_column(_short(name), justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    best = max((row.metrics[comparison.metric].mean or 0.0) for row in comparison.rows)
+    for row in comparison.rows:
+        headline = row.metrics[comparison.metric]
+        cells = [Text(row.name), with_interval(headline)]
+        if wide:
+            cells.append(Text("━" * round(BAR * (headline.mean or 0.0) / best if best else 0.0), "cyan"))
+        cells.append(_difference(row))
+        cells += [Text(number(row.metrics[name].mean)) for name in (further if wide else further[:1])]
+        cells.append(Text(seconds(row.seconds)))
+        table.add_row(*cells)
+    spread = f"mean ± 95 % interval over {comparison.seeds} seeds; " if comparison.seeds > 1 else ""
+    to.print()
+    to.print(table)
+    to.print()
+    to.print(
+        f"{comparison.metric} on test rows, {spread}▲ ▼ mark a paired difference clear of 0", style="dim", markup=False
+    )
+    to.print(CAVEAT, style="dim")
+    to.print()
+    for sentence in comparison.verdict:
+        to.print(Text(sentence, "bold"))
+
+
+def with_interval(estimate: Estimate) -> Text:
+    """`0.512 ± 0.014`."""
+    if estimate.mean is None or estimate.half_width is None:
+        return Text(number(estimate.mean))
+    return Text(f"{estimate.mean:.3f} ± {estimate.half_width:.3f}")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point, or a dash for a value that there is not."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def seconds(value: float | None) -> str:
+    """`1.2 s`, `124 s`, or `none` where nothing was trained."""
+    return "none" if value is None else f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"
+
+
+def _difference(row: Row) -> Text:
+    difference = row.difference
+    if difference is None or difference.mean is None:
+        return Text("")
+    spread = "" if difference.half_width is None else f" ± {difference.half_width:.3f}"
+    mark, style = {1: ("▲", "green"), -1: ("▼", "red"), 0: (" ", "")}[difference.sign]
+    return Text(f"{difference.mean:+.3f}{spread} {mark}", style)
+
+
+def _short(metric: str) -> str:
+    """A metric's name for the head of a column."""
+    return metric.replace("average precision", "AP").replace("balanced accuracy", "bal. acc.")
+
+
+def print_path(path: str) -> None:
+    """The path of the report, alone on the last line and never wrapped."""
+    sys.stdout.write(f"{path}\n")

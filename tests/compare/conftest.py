@@ -1,0 +1,22 @@
+"""A small table as a file, and as a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_table import table
+
+from equipoise.compare.study import Request, Study, prepare
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    table().to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def study(csv: Path) -> Study:
+    return prepare(Request(data=str(csv), losses="prior_corrected,softmax_focal", epochs=2))
