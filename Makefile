@@ -12,11 +12,12 @@ compare: $(VENV)/compare.done  ## the main job on embedded real data; the last l
 test: $(VENV)/dev.done  ## all tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-check: $(VENV)/dev.done  ## format, lint, types, floors
+check: $(VENV)/dev.done  ## format, lint, docstrings and their examples, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q src
 
 format: $(VENV)/dev.done  ## rewrite what `check` can rewrite
 	$(BIN)/ruff format .
