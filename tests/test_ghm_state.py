@@ -220,14 +220,20 @@ def test_half_precision_training_keeps_the_state_in_float32(card):
     assert_equal(module.ema, expected.ema, rtol=1e-6, what="ema")
 
 
+def base_loss(card, scores, target):
+    """The loss before harmonizing, as torch has it or as the paper writes it."""
+    if is_regression(card):
+        return torch.sqrt((scores - target) ** 2 + 0.02**2) - 0.02
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+
+
 @STATEFUL
 def test_gradients_do_not_flow_through_the_weights(card):
     """The gradient is the weight times the gradient of the base loss: no derivative of a histogram."""
     case = batch(card, "detached", level=1.0)
     values, gradient = call(build(card, {}, reduction="none"), case)
-    base_values, base_gradient = call(build(card, {"bins": 1}, reduction="none"), case)
-    weight = values / base_values
-    assert_equal(gradient, weight * base_gradient, rtol=1e-10, atol=1e-14, what="gradient")
+    base_values, base_gradient = call(lambda *tensors: base_loss(card, *tensors), case)
+    assert_equal(gradient, values / base_values * base_gradient, rtol=1e-8, atol=1e-12, what="gradient")
 
 
 @pytest.mark.parametrize("bins", [10, 30, 100])

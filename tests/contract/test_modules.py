@@ -101,12 +101,13 @@ def test_a_cast_rounds_no_buffer(card, sample, cast):
     assert_same(expected, CASTS[cast](module), case)
 
 
+@pytest.mark.parametrize("cast", [{}, {"dtype": torch.float16}], ids=["moved", "moved and cast"])
 @each_sample("options as buffers")
-def test_a_module_moves_to_another_device(card, sample):
+def test_a_module_moves_to_another_device(card, sample, cast):
     module, case = trained(card, sample)
     dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
     expected, _ = call(module, case)
-    module.to("meta")
+    module.to(device="meta", **cast)
     assert {name: tensor.dtype for name, tensor in module.state_dict().items()} == dtypes
     assert all(buffer.is_meta for buffer in module.buffers())
     batch = {name: tensor.to("meta") for name, tensor in case.batch.items()}

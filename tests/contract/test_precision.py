@@ -10,16 +10,19 @@ from cases import (
     cases,
     class_dimension,
     constructor_options,
+    has_elements,
     has_indices,
     is_regression,
     normal,
     number_of_classes,
+    takes,
 )
 from harness import (
     assert_equal,
     assert_relative_error,
     build,
     call,
+    each_card,
     each_sample,
     leaf,
     truth,
@@ -67,6 +70,17 @@ def test_float32_is_right_to_five_digits_for_hard_targets(card, sample):
             assert_relative_error(gradient, expected_gradient, f"gradient, {case.name}")
 
 
+@pytest.mark.parametrize("alpha", [0.9999, (0.9999, 0.999999, 0.5, 0.0001)], ids=["number", "vector"])
+@each_card("float32: hard targets", where=lambda card: takes(card, "alpha"))
+def test_float32_keeps_the_weight_of_a_crowd(card, alpha):
+    """One positive in 10^4 gives negatives the weight 1 - alpha = 10^-4; float32 keeps three digits of it."""
+    case = sweep(card, {"alpha": alpha})
+    values, gradient = call(build(card, {"alpha": alpha}, reduction="none"), case)
+    expected_values, expected_gradient = truth(card, {"alpha": alpha}, case)
+    assert_relative_error(values, expected_values, "value")
+    assert_relative_error(gradient, expected_gradient, "gradient")
+
+
 def soft_cases(card, sample):
     if is_smoothed(sample):
         return [sweep(card, sample), *cases(card, sample)]
@@ -91,6 +105,20 @@ def test_float32_is_right_to_five_digits_of_the_row_for_soft_targets(card, sampl
             (values - expected_values).abs() <= 1e-5 * torch.maximum(expected_values.abs(), scale).clamp_min(1e-30)
         )
         assert not wrong.any(), f"{case.name}: {values[wrong][:5]}, expected {expected_values[wrong][:5]}"
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@each_card(
+    "float32: soft or smoothed targets", where=lambda card: has_elements(card) and takes(card, "label_smoothing")
+)
+def test_float32_keeps_a_little_smoothing_of_a_certain_answer(card, label):
+    """All that is left of the gradient is eps / 2, which 1 - y of a rounded y does not hold."""
+    scores = torch.full((1, 4), 30.0 if label else -30.0)
+    case = Case(name="certain", kind="elements", input=scores, target=torch.full((1, 4), label), hard=False)
+    sample = {"label_smoothing": 1e-3}
+    _, gradient = call(build(card, sample, reduction="none"), case)
+    _, expected = truth(card, sample, case)
+    assert_equal(gradient, expected, rtol=1e-5, what="gradient")
 
 
 HALVES = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .. import checks
@@ -46,12 +47,16 @@ def sigmoid_pipeline(
     checks.within("target", labels, 0, 1)
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
-    balance = element_weight("alpha", alpha, scores)
-    if balance is not None:
-        checks.within("alpha", balance, 0, 1)
-    smooth = labels if checks.is_zero(smoothing) else labels * (1 - smoothing) + smoothing / 2
+    positive, negative = labels, 1 - labels
+    if not checks.is_zero(smoothing):
+        positive, negative = (side * (1 - smoothing) + smoothing / 2 for side in (positive, negative))
     values = elementwise.sigmoid_loss(
-        scores, smooth, gamma=gamma, alpha=balance, pos_weight=element_weight("pos_weight", pos_weight, scores)
+        scores,
+        positive,
+        negative,
+        gamma=gamma,
+        alpha=_sides(alpha, scores),
+        pos_weight=element_weight("pos_weight", pos_weight, scores),
     )
     return reduce_elements(
         values,
@@ -61,6 +66,15 @@ def sigmoid_pipeline(
         reduction=reduction,
         sync=sync,
     )
+
+
+def _sides(alpha: Scalar | Vector | None, input: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The weights of the positive and the negative class: 1 - alpha is taken before alpha is rounded."""
+    if alpha is None:
+        return None
+    balance = checks.broadcastable("alpha", checks.vector("alpha", alpha, torch.float64, input.device), input.shape)
+    checks.within("alpha", balance, 0, 1)
+    return balance.to(input.dtype), (1 - balance).to(input.dtype)
 
 
 class SigmoidLoss(Loss):

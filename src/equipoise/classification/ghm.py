@@ -243,7 +243,7 @@ def _ghm_c(
     scores, labels, kept = elementwise_pair(input, target, mask)
     checks.within("target", labels, 0, 1)
     scale = element_weight("weight", weight, scores)
-    base = elementwise.sigmoid_loss(scores, labels)
+    base = elementwise.sigmoid_loss(scores, labels, 1 - labels)
     with torch.no_grad():
         # sigmoid(z) - y, written so that nothing cancels where y is 0 or 1
         norm = ((1 - labels) * torch.sigmoid(scores) - labels * torch.sigmoid(-scores)).abs()

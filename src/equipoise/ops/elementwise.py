@@ -20,36 +20,37 @@ from ..checks import Scalar, is_zero
 
 def sigmoid_loss(
     input: Tensor,
-    target: Tensor,
+    positive: Tensor,
+    negative: Tensor,
     *,
     gamma: Scalar = 0.0,
-    alpha: Tensor | float | None = None,
+    alpha: tuple[Tensor, Tensor] | None = None,
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """`alpha_t * q^gamma * cross-entropy` for each element.
 
+    Both halves of the target are passed, and of alpha: the smaller one would lose its digits in `1 - larger`.
+
     Args:
         input: scores, float32 or float64.
-        target: numbers in [0, 1], of the shape and dtype of `input`.
+        positive: the target, numbers in [0, 1] of the shape and dtype of `input`.
+        negative: 1 minus the target.
         gamma: focusing exponent, >= 0.
-        alpha: weight of the positive class (the negative one has `1 - alpha`), broadcastable to `input`.
+        alpha: the weights of the positive and of the negative class, broadcastable to `input`.
         pos_weight: weight of the positive term of the cross-entropy, broadcastable to `input`.
     """
     votes_positive = input >= 0
     # not `abs`: its derivative at 0 is 0, here it must be 1 on both sides' own terms
     distance = torch.where(votes_positive, input, -input)
-    against = torch.where(votes_positive, 1 - target, target)
     log_norm = torch.log1p(torch.exp(-distance))
-
-    if pos_weight is None:
-        loss = _product(against, distance) + log_norm
-    else:
-        positive, negative = pos_weight * target, 1 - target
-        loss = _product(torch.where(votes_positive, negative, positive), distance) + (positive + negative) * log_norm
+    weighed = positive if pos_weight is None else pos_weight * positive
+    loss = _product(torch.where(votes_positive, negative, weighed), distance) + (weighed + negative) * log_norm
     if not is_zero(gamma):
-        loss = torch.exp(gamma * (_log_mix(against, distance) - log_norm)) * loss
+        against = torch.where(votes_positive, negative, positive)
+        with_it = torch.where(votes_positive, positive, negative)
+        loss = torch.exp(gamma * (_log_mix(against, with_it, distance) - log_norm)) * loss
     if alpha is not None:
-        loss = (alpha * target + (1 - alpha) * (1 - target)) * loss
+        loss = (alpha[0] * positive + alpha[1] * negative) * loss
     return loss
 
 
@@ -58,15 +59,16 @@ def _product(weight: Tensor, distance: Tensor) -> Tensor:
     return torch.where(weight == 0, torch.zeros_like(distance), weight * distance)
 
 
-def _log_mix(against: Tensor, distance: Tensor) -> Tensor:
-    """`log(u + (1 - u) * exp(-a))`.
+def _log_mix(against: Tensor, with_it: Tensor, distance: Tensor) -> Tensor:
+    """`log(u + v * exp(-a))` for the target's weights u against and v = 1 - u with the vote.
 
-    For a soft target it is written `log u - logsigmoid(a - log((1 - u) / u))`, whose derivatives are finite however
-    large `a` and however small `u`; the places with a hard target get a harmless `u` first and their exact value after.
+    For a soft target it is written `log u - logsigmoid(a - log(v / u))`, whose derivatives are finite however large `a`
+    and however small `u`; the places with a hard target get a harmless `u` first and their exact value after.
     """
-    soft = (against > 0) & (against < 1)
-    share = torch.where(soft, against, torch.full_like(against, 0.5))
-    log_share = torch.log(share)
-    mixed = log_share - logsigmoid(distance + log_share - torch.log1p(-share))
+    soft = (against > 0) & (with_it > 0)
+    half = torch.full_like(against, 0.5)
+    log_against = torch.log(torch.where(soft, against, half))
+    log_with = torch.log(torch.where(soft, with_it, half))
+    mixed = log_against - logsigmoid(distance + log_against - log_with)
     hard = torch.where(against == 0, -distance, torch.zeros_like(distance))
     return torch.where(soft, mixed, hard)

@@ -35,7 +35,7 @@ def hard_rows(input: Tensor, index: Tensor, *, gamma: Scalar, dim: int) -> Tenso
         dim: the class dimension.
     """
     margin = _margin(_shifted(input, dim), is_class(input, index, dim), dim)
-    return sigmoid_loss(margin, torch.ones_like(margin), gamma=gamma)
+    return sigmoid_loss(margin, torch.ones_like(margin), torch.zeros_like(margin), gamma=gamma)
 
 
 def soft_rows(input: Tensor, target: Tensor, *, gamma: Scalar, dim: int) -> Tensor:
