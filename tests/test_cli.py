@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,8 +93,8 @@ def files(tmp_path: Path) -> None:
         ("good.csv --losses sigmoid_focl", "there is no loss 'sigmoid_focl'; did you mean 'sigmoid_focal'"),
         ("good.csv --losses softmax_focal", "does not train a binary problem"),
         ("good.csv --problem binary --target x", "has 3 classes, a binary problem has 2"),
-        ("good.csv --out empty.csv", "cannot write to the output folder empty.csv/runs: Not a directory"),
-        ("good.csv --out /proc/equipoise", "cannot write to the output folder /proc/equipoise/runs"),
+        ("good.csv --out empty.csv", "cannot create the output folder empty.csv"),
+        ("good.csv --out /proc/equipoise", "cannot create the output folder /proc/equipoise"),
         ("good.csv --seeds 0", "'--seeds'"),
         ("good.csv --seeds two", "'--seeds'"),
         ("good.csv --epochs -1", "'--epochs'"),
@@ -147,3 +148,41 @@ def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, call: A
     monkeypatch.setattr("equipoise.compare.command.execute", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         call("compare", "digits")
+
+
+def test_a_terminal_without_the_signs_shows_others_instead(tmp_path: Path) -> None:
+    """▲ and a class named in another script are no reason to lose the answer after all the training."""
+    (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{row},{'да' if row % 2 else 'нет'}\n" for row in range(60)))
+    result = subprocess.run(
+        [sys.executable, "-m", "equipoise", "compare", "table.csv", "--epochs=1", "--seeds=2", "--workers=1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == "report/index.html"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "equipoise", "losses"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert result.stderr == "equipoise: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("wrong", ["--losses=", "--out="])
+def test_an_empty_option_is_refused(tmp_path: Path, wrong: str) -> None:
+    """What an unset variable of a shell leaves behind."""
+    result = subprocess.run(
+        [sys.executable, "-m", "equipoise", "compare", "digits", wrong],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -119,7 +120,7 @@ def compare(
             min=1,
             max=100_000,
             help="Rounds over the training rows.",
-            show_default="4, more for small tables",
+            show_default="12, more for small tables",
         ),
     ] = None,
     workers: Annotated[
@@ -133,12 +134,14 @@ def compare(
 ) -> None:
     """Find out which loss to train with on DATA, and whether any of them helps at all.
 
-    Every loss gets the same model, initialisation, batches and budget. Each finished training is kept in DIR/runs: an
+    Every loss gets the same model, initial weights, batches and budget. Each finished training is kept in DIR/runs: an
     interrupted comparison goes on from there when the same command is given again.
     """
     from .compare.command import Options, execute
     from .compare.study import Request
 
+    if not out:
+        raise typer.BadParameter("the output folder has no name", param_hint="--out")
     request = Request(
         data=data,
         target=target,
@@ -171,6 +174,9 @@ def losses() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 2 for a request that cannot be met, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows another, and no traceback
     status = 130
     try:
         # Some versions of typer raise Abort for Ctrl-C, others return 130.
@@ -181,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail_for_want_of(error)
     except UsageError as error:
         message: str = error.format_message()  # type: ignore[attr-defined]  # typer does not export the class
-        return _fail(f"{message} (see equipoise --help)", 2)
+        return _fail(f"{message} (see equipoise --help)", 2) if message else 2
+    except OSError as error:
+        return _fail(str(error), 2)
     except Exception as error:
         from .compare.errors import CompareError
 

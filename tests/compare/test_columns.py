@@ -49,6 +49,7 @@ def test_numbers(cells: Any, kind: str, numbers: list[float]) -> None:
         pd.Categorical(["b", "a", None, "b"], categories=["b", "a", "unused"]),
         pd.Categorical([2, 1, None, 2]),
         [b"b", b"a", None, b"b"],
+        [b"\xff\xfe", b"\x80", None, b"\xff\xfe"],
         ["b", 1, None, "b"],
         [{"b": 1}, {"a": 1}, None, {"b": 1}],
         [1j, 2j, np.nan, 1j],

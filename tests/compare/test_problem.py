@@ -37,7 +37,21 @@ def test_two_classes_are_binary_and_the_positive_one_is_the_larger_or_the_rarer(
     problem = single(cells)
     assert (problem.kind, problem.classes, problem.num_outputs) == ("binary", classes, 1)
     assert problem.labels.tolist() == [int(cell == positive) for cell in cells]
-    assert f"the positive class is {classes[1]!r}" in problem.notes[-1]
+    assert f"the positive class is {classes[1]!r}, the negative {classes[0]!r}" in problem.notes
+
+
+def test_a_positive_class_that_is_not_the_rare_one_is_pointed_out() -> None:
+    assert "the positive class '1' is more than half of the rows, 75.0%" in single([0, 1, 1, 1] * 3).notes[-1]
+    assert not any("half" in note for note in single([0, 1] * 5).notes)
+    assert not any("half" in note for note in single([0, 1, 1, 1] * 3, "multiclass").notes)
+
+
+def test_class_names_that_differ_only_by_case_are_pointed_out() -> None:
+    problem = single(["no", "No", "yes", "maybe"] * 3)
+    assert problem.classes == ("No", "maybe", "no", "yes")
+    assert problem.notes == ("class names that differ only by case are different classes: 'No', 'no'",)
+    many = single([name for index in range(6) for name in (f"a{index}", f"A{index}")] * 3)
+    assert many.notes[0].endswith("'A4', 'a4' and 2 more")
 
 
 def test_more_classes_are_multiclass_from_head_to_tail() -> None:
@@ -81,6 +95,7 @@ def test_classes_too_rare_to_split_are_named_and_left_out() -> None:
         (range(200), None, "holds 200 different numbers: an amount to predict"),
         (np.arange(30) / 7, None, "holds 30 different numbers: an amount to predict"),
         (["a", "b"] * 3, "multilabel", "label column 'y' holds 'a', expected only 0 and 1"),
+        ([0.0, 2.0] * 3, "multilabel", "label column 'y' holds 2.0, expected only 0 and 1"),
     ],
 )
 def test_targets_that_cannot_be_learned(cells: Any, kind: Any, message: str) -> None:
@@ -105,6 +120,13 @@ def test_several_columns_are_multilabel_from_head_to_tail() -> None:
     assert (problem.kind, problem.target, problem.classes) == ("multilabel", ("a", "b"), ("b", "a"))
     assert (problem.counts, problem.num_outputs) == ((5, 3), 2)
     assert problem.labels[:2].tolist() == [[1, 1], [1, 0]]
+
+
+def test_exactly_one_label_in_each_row_is_pointed_out() -> None:
+    note = "each row has exactly one label: for a multi-class comparison pass one column of class names"
+    assert several(a=[1, 0, 0] * 3, b=[0, 1, 0] * 3, c=[0, 0, 1] * 3).notes == (note,)
+    assert several(a=[1, 0, 0] * 3, b=[0, 1, 0] * 3, c=[0, 1, 1] * 3).notes == ()
+    assert several(a=[1, 0, 0] * 3, b=[0, 1, 0] * 3).notes == ()
 
 
 def test_labels_may_be_text_and_rows_without_one_of_them_are_left_out() -> None:

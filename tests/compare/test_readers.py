@@ -35,6 +35,21 @@ def test_csv_separators(tmp_path: Path, separator: str) -> None:
     assert found.frame["y"].isna().tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ('"len, in cm, left";"b, x";"y"', ["len, in cm, left", "b, x", "y"]),
+        ('"a, b, c, d";"e, f, g, h"', ["a, b, c, d", "e, f, g, h"]),
+        ('"a;b;c;d",  "e"', ["a;b;c;d", "e"]),
+        ('"a,\nb,\nc";y', ["a,\nb,\nc", "y"]),
+        ('a "cm";b;"c" d', ['a "cm"', "b", "c d"]),
+        ("\tx\ty, in cm", ["column_1", "x", "y, in cm"]),
+    ],
+)
+def test_separators_inside_quotes_do_not_count(tmp_path: Path, line: str, names: list[str]) -> None:
+    assert list(read(tmp_path / "a.csv", f"\n{line}\n").frame.columns) == names
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
 def test_csv_encodings(tmp_path: Path, encoding: str) -> None:
     found = read(tmp_path / "a.csv", "größe,y\n1,ä\n2,ö\n".encode(encoding))
@@ -58,6 +73,50 @@ def test_csv_without_a_line_of_names(tmp_path: Path) -> None:
     found = read(tmp_path / "a.csv", "1,2\n3,4\n")
     assert found.frame.to_dict("list") == {"column_1": [1, 3], "column_2": [2, 4]}
     assert "the first row holds numbers only" in found.notes[0]
+
+
+@pytest.mark.parametrize("first", ["0.3,,0", ",0.3,0", "NA,,0"])
+def test_a_first_row_of_numbers_and_missing_cells_is_data(tmp_path: Path, first: str) -> None:
+    found = read(tmp_path / "a.csv", f"{first}\n1,2,3\n")
+    assert list(found.frame.columns) == ["column_1", "column_2", "column_3"]
+    assert len(found.frame) == 2
+
+
+def test_the_numbers_that_pandas_writes_for_names_are_names(tmp_path: Path) -> None:
+    pd.DataFrame([[0.5, 1.5, 0], [2.5, 3.5, 1]]).to_csv(tmp_path / "a.csv")
+    found = readers.read(tmp_path / "a.csv").frame
+    assert list(found.columns) == ["column_1", "0", "1", "2"]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("code", ["01", "-01", "00", "007", "01.5"])
+def test_codes_with_leading_zeros_are_no_numbers(tmp_path: Path, code: str) -> None:
+    found = read(tmp_path / "a.csv", f"x,y\n0.5,{code}\n-0.5,1\n0,\n")
+    assert found.frame["y"].tolist()[:2] == [code, "1"]
+    assert found.frame["y"].isna().tolist() == [False, False, True]
+    assert found.frame["x"].tolist() == [0.5, -0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "note"),
+    [
+        ("x,y,\n1,a,\n2,b,\n", ["x", "y"], "the last column has no name and no cells"),
+        ("x,y,,\n1,a,,\n2,b,,\n", ["x", "y"], "the last 2 columns have no name and no cells"),
+        ("1,2,\n3,4,\n", ["column_1", "column_2"], "the last column has no name and no cells"),
+    ],
+)
+def test_separators_at_the_end_of_all_lines_make_no_column(
+    tmp_path: Path, content: str, names: list[str], note: str
+) -> None:
+    found = read(tmp_path / "a.csv", content)
+    assert list(found.frame.columns) == names
+    assert note in found.notes[0]
+    assert len(found.frame) == 2
+
+
+@pytest.mark.parametrize("content", ["x,y,\n1,a,\n2,b,c\n", "x,y,z\n1,a,\n2,b,\n"])
+def test_a_last_column_with_a_name_or_a_cell_stays(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path / "a.csv", content).frame.shape == (2, 3)
 
 
 def test_names_become_distinct_and_this_is_said(tmp_path: Path) -> None:
@@ -126,8 +185,10 @@ def zip_of(name: str, content: bytes) -> bytes:
         ("a.csv", b"\n\n", "a.csv is empty"),
         ("a.csv", b"x,y\n", "has no rows"),
         ("a.csv", b"x\n1\n2\n", "one column"),
-        ("a.csv", b"x,y\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
-        ("a.csv", b'x,y\n"1,2\n', "as CSV"),
+        ("a.csv", b"x,y\n1,2\n1,2,3\n", "as CSV: line 3 has 3 cells, the line of names 2$"),
+        ("a.csv", b'x,y\n"1,2\n', "as CSV: a quote that opens in line 2 is never closed$"),
+        ("a.csv", b"x:y\n1:2\n", r"one column, .* \(known separators: comma, semicolon, tab, \|\)$"),
+        ("a.npz", npz(x=np.zeros(3)), "has one column, expected features and a target$"),
         ("a.parquet", b"PAR1 nonsense", "as Parquet"),
         ("a.parquet", truncated_parquet(), "as Parquet"),
         ("a.npz", b"nonsense", "as NPZ"),

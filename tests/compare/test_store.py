@@ -118,8 +118,20 @@ def test_only_old_leftovers_of_killed_processes_are_removed(store: Store) -> Non
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CompareError, match=r"cannot write to the output folder .*file/runs: Not a directory"):
+    with pytest.raises(CompareError, match=r"cannot create the output folder .*/file: File exists$"):
         Store(tmp_path / "file" / "runs").open()
+    with pytest.raises(CompareError, match=r"cannot create the output folder .*/file/out: Not a directory$"):
+        Store(tmp_path / "file" / "out" / "runs").open()
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(CompareError, match=rf"cannot write to the output folder {tmp_path}: File exists$"):
+        Store(tmp_path / "runs").open()
+
+
+@pytest.mark.parametrize("name", ["index.html", "results.json"])
+def test_a_report_that_could_not_be_written_is_said_before_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(CompareError, match=rf"cannot write to the output folder {tmp_path}: {name}: Is a directory$"):
+        Store(tmp_path / "runs").open()
 
 
 def test_a_disk_that_fails_later_is_said_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

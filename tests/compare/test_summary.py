@@ -39,7 +39,7 @@ def test_a_loss_is_above_only_where_its_paired_interval_is_clear_of_zero(study: 
     comparison = verdict(study, softmax_focal=shifted(0.005))
     assert comparison.rows[1].difference.mean == pytest.approx(0.005)
     assert comparison.verdict == (
-        "No loss is above plain cross-entropy in balanced accuracy: no paired interval of the difference lies above 0.",
+        "These seeds show no loss above plain cross-entropy in balanced accuracy: no paired interval lies above 0.",
     )
 
 
@@ -57,20 +57,21 @@ def test_rows_come_with_the_yardstick_first_then_from_best_to_worst(study: Study
         (0.3, "Prior correction, which costs no training, reaches 0.610; softmax_focal is above it by 0.200 ± 0.000."),
         (
             0.1,
-            "Prior correction, which costs no training, is as good, as far as these seeds can tell,"
-            " as the best trained loss (softmax_focal).",
+            "Prior correction, which costs no training, reaches 0.610; the best trained loss, softmax_focal, 0.610."
+            " Their difference, 0.000 ± 0.000, is not clear of 0.",
         ),
         (0.05, "Prior correction, which costs no training, is better than the best trained loss (softmax_focal)."),
     ],
 )
 def test_prior_correction_is_held_against_the_best_trained_loss(study: Study, trained: float, sentence: str) -> None:
     comparison = verdict(study, softmax_focal=shifted(trained), prior_corrected=shifted(0.1))
-    assert comparison.verdict[1] == sentence
+    assert sentence in comparison.verdict
 
 
 def test_prior_correction_is_not_held_against_the_yardstick_twice(study: Study) -> None:
     comparison = verdict(study, softmax_focal=shifted(-0.1), prior_corrected=shifted(0.1))
-    assert len(comparison.verdict) == 1
+    assert len(comparison.verdict) == 2
+    assert comparison.verdict[1] == "Below it, the interval clear of 0: softmax_focal."
 
 
 def test_prior_correction_cannot_change_a_ranking(study: Study) -> None:

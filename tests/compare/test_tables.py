@@ -62,6 +62,7 @@ def test_several_targets_are_separated_by_commas_unless_a_column_is_called_so() 
     ("target", "message"),
     [
         ("severty", "no column 'severty' in table.csv; did you mean 'severity'?"),
+        ("SEVERITY", "no column 'SEVERITY' in table.csv; did you mean 'severity'?"),
         ("zzz", "no column 'zzz' in table.csv; it has age, severity"),
         ("age,severity", "every column is a target, expected at least one feature"),
     ],

@@ -78,6 +78,8 @@ def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:
     known = candidates(kind)
     if names is None:
         return known
+    if not names.strip(" ,"):
+        raise CompareError(f"no loss is named by {names!r}; choose from {', '.join(known)}")
     aliases = {card.name: name for name, each in known.items() if (card := each.card) is not None}
     wanted = {YARDSTICK}
     for name in filter(None, (part.strip() for part in names.split(","))):
@@ -127,11 +129,12 @@ def correct_prior(scores: Tensor, labels: Tensor, kind: Kind) -> Tensor:
         kind: the kind of problem.
 
     Returns:
-        The corrected logits [M, C].
+        The corrected logits [M, C], float64.
     """
+    scores = scores.double()  # in float32 the shift could round two scores to one, and so change their order
     if kind == "multiclass":
-        counts = equipoise.class_counts(labels, scores.shape[1])
-        return scores - (counts / counts.sum()).log().to(scores.dtype)
+        counts = equipoise.class_counts(labels, scores.shape[1]).double()
+        return scores - (counts / counts.sum()).log()
     # Half an observation each way keeps a label that no training row has, or lacks, finite.
     positives = labels.double().sum(dim=0) + 0.5
-    return scores - (positives / (len(labels) + 1 - positives)).log().to(scores.dtype)
+    return scores - (positives / (len(labels) + 1 - positives)).log()

@@ -98,7 +98,8 @@ def _encode(name: str, cells: pd.Series[Any]) -> Encoded:
             return Column(name, "left out", missing, distinct, reason), None, None
         return Column(name, kind, missing, distinct, note), numbers, None
     is_categorical = isinstance(cells.dtype, pd.CategoricalDtype)
-    text = cells if is_categorical else cells.astype(object).where(cells.isna(), cells.astype(str))
+    # Cell by cell: `astype(str)` decodes bytes, and not all are UTF-8.
+    text = cells if is_categorical else cells.astype(object).map(str, na_action="ignore")
     levels, values = pd.factorize(text, sort=True)
     missing, distinct = int((levels == -1).sum()), len(values)
     reason = _useless(distinct, missing, len(cells))

@@ -57,7 +57,9 @@ def load(data: str) -> Source:
     if read.frame.empty:
         raise CompareError(f"{data} has no rows of data")
     if read.frame.shape[1] < 2:
-        raise CompareError(f"{data} has one column, expected features and a target")
+        is_text = readers.READERS.get(path.suffix.lower()) is readers.read_csv
+        known = f" (known separators: {readers.SEPARATOR_NAMES})" if is_text else ""
+        raise CompareError(f"{data} has one column, expected features and a target{known}")
     return Source(
         name=data if data in BUILT_IN else path.name,
         frame=read.frame,

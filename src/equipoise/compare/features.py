@@ -52,7 +52,7 @@ def prepare(table: Table, train: NDArray[np.int64], *others: NDArray[np.int64]) 
     """Fit the preprocessing on the training rows and apply it to them and to the other parts.
 
     Numbers: median in place of a missing one, with a feature that says so; then mean 0 and standard deviation 1.
-    Categories: one feature each, a missing value being a category of its own.
+    Categories: one feature each, a missing value being a category like any other; rare ones share a feature.
 
     Args:
         table: all rows.

@@ -79,8 +79,12 @@ def _binary(logits: NDArray[np.float64], labels: NDArray[np.int64], _: bool) -> 
 
 def _multilabel(logits: NDArray[np.float64], labels: NDArray[np.int64], _: bool) -> Values:
     columns = [_binary(logits[:, [index]], labels[:, index], False) for index in range(logits.shape[1])]
-    values = [_mean(np.array(each)) for each in zip(*(values for values, _ in columns), strict=True)]
-    return values, np.array([recall[1] for _, recall in columns])
+    precision, balanced, _f1, log_loss = (
+        _mean(np.array(each)) for each in zip(*(values for values, _ in columns), strict=True)
+    )
+    found = logits > 0
+    f1 = _ratio(2 * (found & (labels == 1)).sum(axis=0), found.sum(axis=0) + labels.sum(axis=0))
+    return [precision, balanced, _mean(f1), log_loss], np.array([recall[1] for _, recall in columns])
 
 
 def _average_precision(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

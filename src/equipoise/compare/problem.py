@@ -98,6 +98,7 @@ def _single(cells: pd.Series[Any], rows: NDArray[np.int64], notes: list[str], ki
     if kind is None and values:
         _refuse_amounts(target, np.array(list(values.values())))
     counts = names.value_counts()
+    notes = [*notes, *_same_but_for_case(list(counts.index))]
     rare = counts[counts < FEWEST_ROWS]
     if len(rare):
         notes = [*notes, f"classes with fewer than {FEWEST_ROWS} rows cannot be split and were left out: {_list(rare)}"]
@@ -116,6 +117,11 @@ def _single(cells: pd.Series[Any], rows: NDArray[np.int64], notes: list[str], ki
     if kind == "binary":
         order = natural if values else order
         notes = [*notes, f"the positive class is {order[1]!r}, the negative {order[0]!r}"]
+        share = counts[order[1]] / counts.sum()
+        if share > 0.5:
+            notes.append(
+                f"the positive class {order[1]!r} is more than half of the rows, {share:.1%}: not the rare one"
+            )
     labels = names.map({each: index for index, each in enumerate(order)}).to_numpy(np.int64)
     return Problem(
         kind, (target,), tuple(order), tuple(int(counts[each]) for each in order), rows, labels, tuple(notes)
@@ -138,6 +144,16 @@ def _class_names(cells: pd.Series[Any]) -> tuple[pd.Series[str], dict[str, float
     return names, {}
 
 
+def _same_but_for_case(names: list[str]) -> list[str]:
+    """A note on classes such as "No" and "no", which are more likely one class than two; or none."""
+    folded = pd.Series([name.casefold() for name in names], names, dtype=object)
+    alike = sorted(folded.index[folded.duplicated(keep=False)], key=lambda name: (name.casefold(), name))
+    if not alike:
+        return []
+    more = f" and {len(alike) - 10} more" if len(alike) > 10 else ""
+    return [f"class names that differ only by case are different classes: {', '.join(map(repr, alike[:10]))}{more}"]
+
+
 def _number_name(cell: Any) -> str:
     """`3` for 3 and 3.0, `0.5` for 0.5."""
     number = cell if isinstance(cell, int) else float(cell)
@@ -158,6 +174,9 @@ def _refuse_amounts(name: str, numbers: NDArray[np.float64]) -> None:
 def _multilabel(targets: pd.DataFrame, rows: NDArray[np.int64], notes: list[str]) -> Problem:
     """A target of several columns of 0 and 1: each row has any number of labels."""
     labels = np.stack([_zeros_and_ones(targets.iloc[:, index]) for index in range(targets.shape[1])], axis=1)
+    if labels.shape[1] > 1 and (labels.sum(axis=1, dtype=np.int64) == 1).all():
+        one_hot = "each row has exactly one label: for a multi-class comparison pass one column of class names"
+        notes = [*notes, one_hot]
     positives = labels.sum(axis=0, dtype=np.int64)
     fewest = np.minimum(positives, len(labels) - positives)
     names = [str(name) for name in targets.columns]
@@ -188,7 +207,8 @@ def _zeros_and_ones(cells: pd.Series[Any]) -> NDArray[np.uint8]:
     mapped = cells.map(lambda cell: values.get(str(cell).strip().lower() if isinstance(cell, str) else cell, -1))
     if (mapped == -1).any():
         found = cells[(mapped == -1).to_numpy(bool)].iloc[0]
-        raise CompareError(f"label column {str(cells.name)!r} holds {found!r}, expected only 0 and 1")
+        shown = repr(found) if isinstance(found, str) else str(found)  # not `np.float64(2.0)`
+        raise CompareError(f"label column {str(cells.name)!r} holds {shown}, expected only 0 and 1")
     return mapped.to_numpy(np.uint8)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +22,9 @@ from .errors import CompareError
 # Narrower than pandas' own list: "None" and "none" are honest class names ("None", "Mild", "Severe").
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "<NA>", "#N/A", "?"]
 SEPARATORS = (",", ";", "\t", "|")
+SEPARATOR_NAMES = "comma, semicolon, tab, |"
+# "01" is a code rather than a number: as numbers, 01 and 1 would be one class.
+LEADING_ZERO = r"[+-]?0\d"
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,16 @@ def read_csv(path: Path) -> Read:
     with path.open("rb") as file:
         start = file.read(1 << 16)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    first_line = start.decode(encoding, errors="replace").lstrip().partition("\n")[0]
-    separator = max(SEPARATORS, key=first_line.count)
+    separator = _separator(start.decode(encoding, errors="replace"))
     try:
         frame = _parse(path, separator, encoding)
     except UnicodeError:
         frame = _parse(path, separator, "latin-1")
         notes.append("the file is not UTF-8: read as Latin-1")
-    first_row = frame.iloc[0].astype(str)
+    frame, dropped = _without_empty_end(frame)
+    notes += dropped
     names: list[Any]
-    if pd.to_numeric(first_row, errors="coerce").notna().all():
+    if _is_data(frame.iloc[0]):
         names = [f"column_{index + 1}" for index in range(frame.shape[1])]
         notes.append("the first row holds numbers only: columns are named column_1, column_2, ...")
     else:
@@ -72,6 +78,44 @@ def read_csv(path: Path) -> Read:
     for position in range(frame.shape[1]):
         frame.isetitem(position, _numbers(frame.iloc[:, position]))  # type: ignore[arg-type]  # the stubs lack Series
     return _named(frame, names, notes)
+
+
+def _separator(text: str) -> str:
+    """The separator that cuts the first line with text into the most cells, not counting those inside quotes."""
+    # Not a leading tab: it stands before an unnamed first column.
+    text = text.lstrip("\r\n ")
+
+    def cells(separator: str) -> tuple[int, int]:
+        # Strict, so that text after a closing quote rules a separator out instead of opening the quoted ones to it.
+        lines = io.StringIO(text, newline=None)
+        try:
+            found = len(next(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), []))
+        except csv.Error:
+            found = 1
+        # The plain count decides where stray quotes rule out all of them.
+        return max(found, 1), text.partition("\n")[0].count(separator)
+
+    return max(SEPARATORS, key=cells)
+
+
+def _without_empty_end(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Drop the last columns that hold neither a name nor a cell: one would pass for the target."""
+    filled = np.flatnonzero(frame.notna().any().to_numpy(bool))
+    width = int(filled[-1]) + 1 if len(filled) else frame.shape[1]
+    empty = frame.shape[1] - width
+    if not empty:
+        return frame, []
+    what = "the last column has" if empty == 1 else f"the last {empty} columns have"
+    return frame.iloc[:, :width], [f"{what} no name and no cells, as lines end in a separator: left out"]
+
+
+def _is_data(first_row: pd.Series[Any]) -> bool:
+    """Whether the first row of a file is data rather than names: its filled cells are all numbers."""
+    filled = first_row.dropna().astype(str)
+    # pandas writes columns that were never named as ",0,1,2", the first of them being the index.
+    if len(filled) > 1 and list(first_row.iloc[1:]) == [str(index) for index in range(len(filled))]:
+        return False
+    return len(filled) > 0 and bool(pd.to_numeric(filled, errors="coerce").notna().all())
 
 
 def _parse(path: Path, separator: str, encoding: str) -> pd.DataFrame:
@@ -90,15 +134,28 @@ def _parse(path: Path, separator: str, encoding: str) -> pd.DataFrame:
     except pd.errors.EmptyDataError as error:
         raise CompareError(f"{path} is empty") from error
     except pd.errors.ParserError as error:
-        raise CompareError(f"cannot read {path} as CSV: {error}") from error
+        raise CompareError(f"cannot read {path} as CSV: {_in_words(str(error))}") from error
+
+
+def _in_words(error: str) -> str:
+    """What pandas' parser says, in words of the file."""
+    lengths = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", error)
+    if lengths:
+        expected, line, found = lengths.groups()
+        return f"line {line} has {found} cells, the line of names {expected}"
+    quote = re.search(r"EOF inside string starting at row (\d+)", error)
+    if quote:
+        return f"a quote that opens in line {int(quote[1]) + 1} is never closed"
+    return error.removeprefix("Error tokenizing data. C error: ").strip()
 
 
 def _numbers(column: pd.Series[str]) -> pd.Series[Any]:
-    """The column as numbers where all its cells are numbers."""
+    """The column as numbers where all its cells are numbers, and none a code with leading zeros."""
     try:
-        return pd.to_numeric(column)
+        numbers = pd.to_numeric(column)
     except (ValueError, TypeError, OverflowError):
         return column
+    return column if column.astype("str").str.match(LEADING_ZERO, na=False).any() else numbers
 
 
 def read_parquet(path: Path) -> Read:
@@ -181,8 +238,12 @@ def _named(frame: pd.DataFrame, names: Iterable[Any], notes: list[str]) -> Read:
 
 
 def near_names(name: str, names: list[str]) -> list[str]:
-    """Up to three of `names` that look like `name`."""
-    return difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    """Up to three of `names` that look like `name`, whatever the case of their letters."""
+    lowered: dict[str, list[str]] = {}
+    for each in names:
+        lowered.setdefault(each.lower(), []).append(each)
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)
+    return [each for key in near for each in lowered[key]][:3]
 
 
 READERS: dict[str, Callable[[Path], Read]] = {

@@ -20,6 +20,8 @@ from .errors import CompareError
 
 # What is left behind by a killed process is removed once no living one can be at work on it.
 STALE_SECONDS = 3600
+# What `command` writes into the output folder after the last training.
+REPORTS = ("index.html", "results.json")
 
 Key = Mapping[str, Any]
 
@@ -49,22 +51,35 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class Store:
-    """The finished trainings in one folder."""
+    """The finished trainings in one folder.
+
+    Attributes:
+        folder: where they are kept.
+        out: the output folder around it, which is the one that the person named.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.out = folder.parent
 
     def open(self) -> None:
-        """Create the folder, and make sure now rather than after the first training that it can be written."""
+        """Create the folder, and make sure now rather than after the first training that all can be written."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CompareError(f"cannot create the output folder {self.out}: {error.strerror}") from error
+        for name in REPORTS:
+            if (self.out / name).is_dir():
+                raise CompareError(f"cannot write to the output folder {self.out}: {name}: Is a directory")
+        try:
+            self.folder.mkdir(exist_ok=True)
             write_atomically(self.folder / "README.txt", "Finished trainings: equipoise compare goes on from here.\n")
             for unfinished in self.folder.glob(".*.unfinished"):
                 with suppress(FileNotFoundError):  # its owner may finish it right now
                     if time.time() - unfinished.stat().st_mtime > STALE_SECONDS:
                         unfinished.unlink()
         except OSError as error:
-            raise CompareError(f"cannot write to the output folder {self.folder}: {error.strerror}") from error
+            raise CompareError(f"cannot write to the output folder {self.out}: {error.strerror}") from error
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{key['candidate']}-seed{key['seed']}-{digest(key)[:16]}.json"
@@ -75,7 +90,7 @@ class Store:
         try:
             write_atomically(self._path(key), json.dumps(record, indent=1))
         except OSError as error:
-            raise CompareError(f"cannot write to the output folder {self.folder}: {error.strerror}") from error
+            raise CompareError(f"cannot write to the output folder {self.out}: {error.strerror}") from error
 
     def read(self, key: Key) -> dict[str, Any] | None:
         """The result of a training if it is there and undamaged, else None."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from . import candidates, metrics, statistics
 from .statistics import Estimate
 from .study import Study
@@ -27,7 +29,7 @@ class Row:
         metrics: each metric's mean and interval.
         difference: the paired difference of the headline metric to the yardstick; None for the yardstick.
         recall: of each class, in the order of the problem.
-        seconds: the mean time of a training, None where nothing is trained.
+        seconds: the median time of a training, None where nothing is trained.
     """
 
     name: str
@@ -68,7 +70,7 @@ def _row(
     """One candidate's line of the table."""
     tests = [result["test"] for result in results]
     values = _values(results, metric)
-    seconds = [result["seconds"] for result in results]
+    seconds = [result["seconds"] for result in results if result["seconds"] is not None]
     return Row(
         name=name,
         summary=study.candidates[name].summary,
@@ -76,7 +78,7 @@ def _row(
         metrics={each: statistics.estimate([test["metrics"][each] for test in tests]) for each in tests[0]["metrics"]},
         difference=None if name == candidates.YARDSTICK else statistics.difference(values, reference),
         recall=tuple(statistics.estimate(seeds) for seeds in zip(*(test["recall"] for test in tests), strict=True)),
-        seconds=statistics.estimate(seconds).mean,
+        seconds=float(np.median(seconds)) if seconds else None,
     )
 
 
@@ -99,8 +101,13 @@ def _verdict(yardstick: Row, others: Sequence[Row], metric: str, study: Study, s
         names = ", ".join(f"{row.name} ({row.difference.mean:+.3f})" for row in above if row.difference)
         first = f"Above plain cross-entropy in {metric}, the paired interval of the difference clear of 0: {names}."
     else:
-        first = f"No loss is above plain cross-entropy in {metric}: no paired interval of the difference lies above 0."
-    sentences = [first, *_about_prior(yardstick, others, metric, study)]
+        first = f"These seeds show no loss above plain cross-entropy in {metric}: no paired interval lies above 0."
+    below = ", ".join(row.name for row in others if row.difference is not None and row.difference.sign < 0)
+    sentences = [
+        first,
+        *([f"Below it, the interval clear of 0: {below}."] if below else []),
+        *_about_prior(yardstick, others, metric, study),
+    ]
     failed = [row.name for row in (yardstick, *others) if None in row.values]
     if failed:
         sentences.append(f"Without a {metric} on some seeds (not defined, or training diverged): {', '.join(failed)}.")
@@ -126,5 +133,10 @@ def _about_prior(yardstick: Row, others: Sequence[Row], metric: str, study: Stud
             f"Prior correction, which costs no training, reaches {_mean(prior, metric):.3f};"
             f" {best.name} is above it by {gap.mean:.3f} ± {gap.half_width:.3f}."
         ]
-    better = "better than" if gap.sign < 0 else "as good, as far as these seeds can tell, as"
-    return [f"Prior correction, which costs no training, is {better} the best trained loss ({best.name})."]
+    if gap.sign < 0:
+        return [f"Prior correction, which costs no training, is better than the best trained loss ({best.name})."]
+    return [
+        f"Prior correction, which costs no training, reaches {_mean(prior, metric):.3f}; the best trained loss,"
+        f" {best.name}, {_mean(best, metric):.3f}. Their difference, {abs(gap.mean or 0.0):.3f} ± {gap.half_width:.3f},"
+        " is not clear of 0."
+    ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,8 +20,8 @@ from .statistics import Estimate
 from .study import Study
 from .summary import CAVEAT, Comparison, Row
 
-WIDE = 100
 BAR = 20
+UNBOUNDED = 1000
 MOST_LINES = 6
 
 
@@ -82,30 +83,14 @@ def _column_lines(study: Study) -> list[str]:
 
 def show_comparison(comparison: Comparison, to: Console) -> None:
     """Print the table and the verdict."""
-    wide = to.width >= WIDE
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("loss", no_wrap=True)
-    table.add_column(_short(comparison.metric), justify="right", no_wrap=True)
-    if wide:
-        table.add_column("", no_wrap=True)
-    table.add_column("vs plain", justify="right", no_wrap=True)
     further = [name for name in comparison.rows[0].metrics if name != comparison.metric]
-    for name in further if wide else further[:1]:
-        table.add_column(_short(name), justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    best = max((row.metrics[comparison.metric].mean or 0.0) for row in comparison.rows)
-    for row in comparison.rows:
-        headline = row.metrics[comparison.metric]
-        cells = [Text(row.name), with_interval(headline)]
-        if wide:
-            cells.append(Text("━" * round(BAR * (headline.mean or 0.0) / best if best else 0.0), "cyan"))
-        cells.append(_difference(row))
-        cells += [Text(number(row.metrics[name].mean)) for name in (further if wide else further[:1])]
-        cells.append(Text(seconds(row.seconds)))
-        table.add_row(*cells)
+    choices = [_table(comparison, further, bar=True), _table(comparison, further), _table(comparison, further[:1])]
+    plainest = _table(comparison, [])
+    unbounded = to.options.update(max_width=UNBOUNDED)
+    fitting = (each for each in choices if Measurement.get(to, unbounded, each).maximum <= to.width)
     spread = f"mean ± 95 % interval over {comparison.seeds} seeds; " if comparison.seeds > 1 else ""
     to.print()
-    to.print(table)
+    to.print(next(fitting, plainest))
     to.print()
     to.print(
         f"{comparison.metric} on test rows, {spread}▲ ▼ mark a paired difference clear of 0", style="dim", markup=False
@@ -114,6 +99,32 @@ def show_comparison(comparison: Comparison, to: Console) -> None:
     to.print()
     for sentence in comparison.verdict:
         to.print(Text(sentence, "bold"))
+
+
+def _table(comparison: Comparison, further: Sequence[str], bar: bool = False) -> Table:
+    """One line per candidate: the headline, its difference to plain cross-entropy, and some further metrics."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(
+        "loss", overflow="fold", min_width=10
+    )  # the one column that may be folded where the terminal is narrow
+    table.add_column(_short(comparison.metric), justify="right", no_wrap=True)
+    if bar:
+        table.add_column("", no_wrap=True)
+    table.add_column("vs plain", justify="right", no_wrap=True)
+    for name in further:
+        table.add_column(_short(name), justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    best = max((row.metrics[comparison.metric].mean or 0.0) for row in comparison.rows)
+    for row in comparison.rows:
+        headline = row.metrics[comparison.metric]
+        cells = [Text(row.name), with_interval(headline)]
+        if bar:
+            cells.append(Text("━" * round(BAR * (headline.mean or 0.0) / best if best else 0.0), "cyan"))
+        cells.append(_difference(row))
+        cells += [Text(number(row.metrics[name].mean)) for name in further]
+        cells.append(Text(seconds(row.seconds)))
+        table.add_row(*cells)
+    return table
 
 
 def with_interval(estimate: Estimate) -> Text:
@@ -134,8 +145,10 @@ def number(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """`1.2 s`, `124 s`, or `none` where nothing was trained."""
-    return "none" if value is None else f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"
+    """`<0.1 s`, `1.2 s`, `124 s`, or `none` where nothing was trained."""
+    if value is None:
+        return "none"
+    return "<0.1 s" if value < 0.05 else f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"
 
 
 def _difference(row: Row) -> Text:
