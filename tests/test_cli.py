@@ -152,7 +152,9 @@ def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, call: A
 
 def test_a_terminal_without_the_signs_shows_others_instead(tmp_path: Path) -> None:
     """▲ and a class named in another script are no reason to lose the answer after all the training."""
-    (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{row % 7},{'да' if row % 2 else 'нет'}\n" for row in range(60)))
+    (tmp_path / "table.csv").write_text(
+        "a,y\n" + "".join(f"{row % 7},{'да' if row % 2 else 'нет'}\n" for row in range(60)), encoding="utf-8"
+    )
     result = subprocess.run(
         [sys.executable, "-m", "equipoise", "compare", "table.csv", "--epochs=1", "--seeds=2", "--workers=1"],
         cwd=tmp_path,
