@@ -137,17 +137,25 @@ def test_workers_that_cannot_live_end_in_one_line(
     assert [pool["n_jobs"] for pool in pools] == [4, 4, 4]  # no more processes than trainings
 
 
-REQUEST = Request(data="digits", losses="prior_corrected", epochs=30)
+# Many short trainings: what is interrupted after the first one has most of them before it.
+LONG = 12
+REQUEST = Request(data="digits", losses="prior_corrected", epochs=20)
+
+
+def hear_control_c() -> None:
+    """Undo what a shell does to a job in the background, whose children would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start(out: Path, workers: int) -> subprocess.Popen[str]:
     """A comparison as `REQUEST` asks for, in a process of its own."""
-    options = f"digits --losses prior_corrected --epochs 30 --seeds {SEEDS + 2} --json --workers {workers} --out {out}"
+    options = f"digits --losses prior_corrected --epochs 20 --seeds {LONG} --json --workers {workers} --out {out}"
     return subprocess.Popen(
         [sys.executable, "-m", "equipoise", "compare", *options.split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_control_c,
     )
 
 
@@ -170,13 +178,13 @@ def test_a_run_killed_and_continued_ends_with_the_numbers_of_an_unbroken_one(tmp
     process.kill()
     process.communicate()  # returns when the workers, who hold the same pipes, have ended too
     assert process.returncode == -signal.SIGKILL
-    assert 1 <= finished(tmp_path) < SEEDS + 2
+    assert 1 <= finished(tmp_path) < LONG
     study = prepare(REQUEST)
     left = finished(tmp_path)
     progress: list[int] = []
-    continued = run(study, tmp_path / "runs", seeds=SEEDS + 2, on_progress=lambda done, _: progress.append(done))
+    continued = run(study, tmp_path / "runs", seeds=LONG, on_progress=lambda done, _: progress.append(done))
     assert progress[0] == left
-    assert scores(continued) == scores(run(study, tmp_path / "whole", seeds=SEEDS + 2))
+    assert scores(continued) == scores(run(study, tmp_path / "whole", seeds=LONG))
 
 
 def test_control_c_keeps_the_work_and_says_so_in_one_line(tmp_path: Path) -> None:
