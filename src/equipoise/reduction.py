@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,12 +47,26 @@ def mean(values: Tensor, divisor: Tensor, sync: bool) -> Tensor:
     return torch.where(nothing, torch.zeros_like(average), average)
 
 
+def reduce(values: Tensor, divisor: Callable[[], Tensor], *, reduction: str, sync: bool) -> Tensor:
+    """Reduces losses that are weighed and masked already.
+
+    Args:
+        values: the losses.
+        divisor: gives the global divisor of the mean; not called for `"none"` and `"sum"`, which need no communication.
+        reduction: `"none"`, `"sum"`, or else a mean.
+        sync: whether a scalar is scaled for the average over ranks.
+    """
+    if reduction == "none":
+        return values
+    return total(values, sync) if reduction == "sum" else mean(values, divisor(), sync)
+
+
 def reduce_elements(
     values: Tensor,
     *,
     weight: Tensor | None,
     kept: Tensor | None,
-    positives: Tensor | None,
+    positives: Tensor,
     reduction: str,
     sync: bool,
 ) -> Tensor:
@@ -65,24 +81,18 @@ def reduce_elements(
         sync: whether divisors are global over the process group.
     """
     values = keep(values if weight is None else values * weight, kept)
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return total(values, sync)
-    if reduction == "mean_positive":
-        assert positives is not None
-        found = distributed.sum_over_ranks(positives.sum(), sync)
-        return mean(values, found.clamp_min(1), sync)
-    return mean(values, distributed.sum_over_ranks(count(kept, values), sync), sync)
+
+    def divisor() -> Tensor:
+        if reduction == "mean_positive":
+            return distributed.sum_over_ranks(positives.sum(), sync).clamp_min(1)
+        return distributed.sum_over_ranks(count(kept, values), sync)
+
+    return reduce(values, divisor, reduction=reduction, sync=sync)
 
 
 def reduce_samples(values: Tensor, divisor: Tensor, *, reduction: str, sync: bool) -> Tensor:
     """Reduces one loss per sample, weighed and masked already; `divisor` is this rank's part of the mean's divisor."""
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return total(values, sync)
-    return mean(values, distributed.sum_over_ranks(divisor, sync), sync)
+    return reduce(values, lambda: distributed.sum_over_ranks(divisor, sync), reduction=reduction, sync=sync)
 
 
 def check_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:

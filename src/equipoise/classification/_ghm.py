@@ -9,7 +9,7 @@ from .. import checks, distributed
 from ..checks import Scalar, Vector
 from ..loss import Loss
 from ..ops import histogram
-from ..reduction import check_reduction, keep, mean, total
+from ..reduction import check_reduction, keep, reduce
 
 NORMALIZERS = ("nonempty", "all")
 
@@ -99,6 +99,4 @@ def harmonize(
         density = counts.to(torch.float64) if state is None else state.density(counts, finite)
         beta = histogram.harmonizing_weight(index, counts, density, normalizer=normalizer, dtype=base.dtype)
     values = keep(base * (beta if weight is None else beta * weight), kept)
-    if reduction == "none":
-        return values
-    return total(values, sync) if reduction == "sum" else mean(values, counts.sum(), sync)
+    return reduce(values, counts.sum, reduction=reduction, sync=sync)

@@ -18,13 +18,18 @@ def softmax_pipeline(
     *,
     gamma: Scalar = 0.0,
     weight: Vector | None,
+    target_weight: Tensor | None = None,
     sample_weight: Tensor | None,
     ignore_index: int,
     label_smoothing: Scalar,
     reduction: str,
     sync: bool,
 ) -> Tensor:
-    """The loss of `ops.rowwise` with all options of the softmax family."""
+    """The loss of `ops.rowwise` with all options of the softmax family.
+
+    `target_weight` [C] multiplies each sample of an index target by its class's weight, smoothing or not, and stays out
+    of the divisor; `weight` multiplies each class's term and enters it.
+    """
     check_reduction(reduction)
     scores = checks.scores("input", input)
     scores = scores.to(compute_dtype(scores))
@@ -49,6 +54,8 @@ def softmax_pipeline(
         scores = keep(scores, kept.unsqueeze(dim))
         values, divisor = _index_rows(scores, index, kept, gamma, class_weight, smoothing, dim)
         values = poisoned(values, index, scores.shape[dim])
+        if target_weight is not None:
+            values = values * target_weight[index]
     if sample_weight is not None:
         values = values * _per_sample(sample_weight, values)
     return reduce_samples(keep(values, kept), divisor, reduction=reduction, sync=sync)

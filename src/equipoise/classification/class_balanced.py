@@ -47,7 +47,9 @@ class ClassBalancedLoss(Loss):
         self.sync = sync
 
     @classmethod
-    def from_labels(cls, labels: Tensor, num_classes: int, *, multilabel: bool | None = None, **options: Any) -> Self:
+    def from_labels(
+        cls, labels: Tensor | Vector, num_classes: int, *, multilabel: bool | None = None, **options: Any
+    ) -> Self:
         """The loss for the class counts of `labels`.
 
         Args:
@@ -143,7 +145,8 @@ class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):
             target,
             gamma=self.gamma,
             weight=weight if by_class else None,
-            sample_weight=None if by_class else weight[class_index(target, len(weight), self.ignore_index)[0]],
+            target_weight=None if by_class else weight,
+            sample_weight=None,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction=self.reduction,

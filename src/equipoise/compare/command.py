@@ -13,7 +13,7 @@ import joblib
 from . import engine, report, terminal
 from .document import document
 from .errors import CompareError
-from .store import Store, write_atomically
+from .store import PAGE, RESULTS, Store, write_atomically
 from .study import Request, prepare
 from .summary import summarize
 
@@ -53,11 +53,11 @@ def execute(request: Request, options: Options) -> None:
     with terminal.progress(terminal.console(sys.stderr, no_color)) as on_progress:
         results = engine.run(study, request.seeds, workers, store, on_progress)
     comparison = summarize(study, request.seeds, workers, results)
-    page = out / "index.html"
+    page = out / PAGE
     content = document(comparison, options.command, str(page))
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        write_atomically(out / "results.json", text + "\n")
+        write_atomically(out / RESULTS, text + "\n")
         write_atomically(page, report.render(content))
     except OSError as error:
         raise CompareError(f"cannot write to the output folder {out}: {error.strerror}") from error

@@ -21,7 +21,7 @@ from .errors import CompareError
 # What is left behind by a killed process is removed once no living one can be at work on it.
 STALE_SECONDS = 3600
 # What `command` writes into the output folder after the last training.
-REPORTS = ("index.html", "results.json")
+PAGE, RESULTS = "index.html", "results.json"
 
 Key = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ class Store:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CompareError(f"cannot create the output folder {self.out}: {error.strerror}") from error
-        for name in REPORTS:
+        for name in (PAGE, RESULTS):
             if (self.out / name).is_dir():
                 raise CompareError(f"cannot write to the output folder {self.out}: {name}: Is a directory")
         try:
