@@ -171,6 +171,17 @@ def losses() -> None:
     Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto").print(table)
 
 
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+) -> None:
+    """Show the versions, the machine, and whether the compiled kernels are in use."""
+    from . import information
+
+    facts = information.collect()
+    typer.echo(information.as_json(facts) if as_json else information.as_lines(facts))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 2 for a request that cannot be met, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)

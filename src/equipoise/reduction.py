@@ -34,65 +34,46 @@ def count(kept: Tensor | None, values: Tensor) -> Tensor:
     return kept.expand_as(values).sum()
 
 
-def total(values: Tensor, sync: bool) -> Tensor:
-    """The sum, scaled so that the average over ranks is the sum over all ranks."""
+def across_ranks(local: Callable[[], Tensor], *, reduction: str, sync: bool) -> tuple[Tensor | None, float]:
+    """The global divisor of a mean and the factor that makes an average over ranks the value of one process.
+
+    Args:
+        local: this rank's part of the divisor; not called where no other rank takes part.
+        reduction: the reduction; only a mean has a divisor.
+        sync: whether there are other ranks to ask.
+
+    Returns:
+        `(None, 1.0)` where this process stands alone: its own divisor is the global one.
+    """
     world = distributed.world_size(sync)
-    return values.sum() if world == 1 else values.sum() * world
+    if world == 1 or reduction == "none":
+        return None, 1.0
+    if reduction == "sum":
+        return None, float(world)
+    divisor = distributed.sum_over_ranks(local(), sync)
+    return (divisor.clamp_min(1) if reduction == "mean_positive" else divisor), float(world)
 
 
-def mean(values: Tensor, divisor: Tensor, sync: bool) -> Tensor:
-    """`total / divisor` for a divisor that is global already; 0, differentiable, where the divisor is 0."""
-    nothing = divisor == 0
-    average = total(values, sync) / torch.where(nothing, torch.ones_like(divisor), divisor)
-    return torch.where(nothing, torch.zeros_like(average), average)
-
-
-def reduce(values: Tensor, divisor: Callable[[], Tensor], *, reduction: str, sync: bool) -> Tensor:
+def reduce(values: Tensor, divisor: Callable[[], Tensor], *, reduction: str, scale: float = 1.0) -> Tensor:
     """Reduces losses that are weighed and masked already.
+
+    A mean over nothing (a divisor of 0) is a differentiable 0.
 
     Args:
         values: the losses.
-        divisor: gives the global divisor of the mean; not called for `"none"` and `"sum"`, which need no communication.
+        divisor: gives the global divisor of the mean; not called for `"none"` and `"sum"`.
         reduction: `"none"`, `"sum"`, or else a mean.
-        sync: whether a scalar is scaled for the average over ranks.
+        scale: factor of a scalar, for the average over ranks.
     """
     if reduction == "none":
         return values
-    return total(values, sync) if reduction == "sum" else mean(values, divisor(), sync)
-
-
-def reduce_elements(
-    values: Tensor,
-    *,
-    weight: Tensor | None,
-    kept: Tensor | None,
-    positives: Tensor,
-    reduction: str,
-    sync: bool,
-) -> Tensor:
-    """Weighs, masks and reduces one loss per element. Weights never enter a divisor.
-
-    Args:
-        values: one loss per element.
-        weight: broadcastable to `values`.
-        kept: boolean, broadcastable to `values`.
-        positives: the kept, unsmoothed targets, whose sum divides in `mean_positive`.
-        reduction: one of `SIGMOID_REDUCTIONS`.
-        sync: whether divisors are global over the process group.
-    """
-    values = keep(values if weight is None else values * weight, kept)
-
-    def divisor() -> Tensor:
-        if reduction == "mean_positive":
-            return distributed.sum_over_ranks(positives.sum(), sync).clamp_min(1)
-        return distributed.sum_over_ranks(count(kept, values), sync)
-
-    return reduce(values, divisor, reduction=reduction, sync=sync)
-
-
-def reduce_samples(values: Tensor, divisor: Tensor, *, reduction: str, sync: bool) -> Tensor:
-    """Reduces one loss per sample, weighed and masked already; `divisor` is this rank's part of the mean's divisor."""
-    return reduce(values, lambda: distributed.sum_over_ranks(divisor, sync), reduction=reduction, sync=sync)
+    total = values.sum() if scale == 1 else values.sum() * scale
+    if reduction == "sum":
+        return total
+    number = divisor()
+    nothing = number == 0
+    average = total / torch.where(nothing, torch.ones_like(number), number)
+    return torch.where(nothing, torch.zeros_like(average), average)
 
 
 def check_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:

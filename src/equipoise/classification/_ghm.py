@@ -9,7 +9,8 @@ from .. import checks, distributed
 from ..checks import Scalar, Vector
 from ..loss import Loss
 from ..ops import histogram
-from ..reduction import check_reduction, keep, reduce
+from ..reduction import check_reduction
+from ._sigmoid import checked_pair, element_weight
 
 NORMALIZERS = ("nonempty", "all")
 
@@ -70,33 +71,59 @@ class GHMLoss(Loss):
         self.ema.copy_(torch.where(moves, ema, self.ema))
         return self._unbiased(ema)
 
+    def _harmonize(self, input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar) -> Tensor:
+        """The loss under this module's options and state."""
+        return ghm_pipeline(
+            input,
+            target,
+            mu=mu,
+            state=self,
+            bins=self.bins,
+            normalizer=self.normalizer,
+            weight=self.weight,
+            mask=mask,
+            reduction=self.reduction,
+            sync=self.sync,
+        )
+
     def _unbiased(self, ema: Tensor) -> Tensor:
         """The average without the pull of its start at 0."""
         return ema / (1 - self.momentum ** self.steps.clamp_min(1).to(torch.float64))
 
 
-def harmonize(
-    base: Tensor,
-    norm: Tensor,
-    kept: Tensor | None,
-    weight: Tensor | None,
+def ghm_pipeline(
+    input: Tensor,
+    target: Tensor,
+    *,
+    mu: Scalar,
     state: GHMLoss | None,
     bins: int,
     normalizer: str,
+    weight: Vector | Scalar | None,
+    mask: Tensor | None,
     reduction: str,
     sync: bool,
 ) -> Tensor:
-    """Weighs `base` by the density of gradient norms, masks and reduces it."""
+    """The loss of `ops.histogram` with all options of the family; `mu` 0 is classification.
+
+    The histogram is counted first, on its own, where more than this batch on this rank decides the weights.
+    """
+    check_reduction(reduction)
+    checked_pair(input, target, mask)
     bins = checks.whole("bins", bins, 1)
     checks.choice("normalizer", normalizer, NORMALIZERS)
-    check_reduction(reduction)
-    with torch.no_grad():
-        index = histogram.bin_index(norm, bins)
-        broken = (~torch.isfinite(keep(base, kept))).sum()
-        totals = torch.cat([histogram.bin_counts(index, kept, bins), broken.view(1)])
-        totals = distributed.sum_over_ranks(totals, sync)
-        counts, finite = totals[:-1], totals[-1] == 0
-        density = counts.to(torch.float64) if state is None else state.density(counts, finite)
-        beta = histogram.harmonizing_weight(index, counts, density, normalizer=normalizer, dtype=base.dtype)
-    values = keep(base * (beta if weight is None else beta * weight), kept)
-    return reduce(values, counts.sum, reduction=reduction, sync=sync)
+    element_weights = element_weight("weight", weight, input)
+    all_bins = normalizer == "all"
+    factor = divisor = None
+    moving = state is not None and state.momentum > 0
+    if moving or distributed.world_size(sync) > 1:
+        with torch.no_grad():
+            totals = distributed.sum_over_ranks(histogram.histogram(input, target, mask, mu, bins), sync)
+            counts, finite = totals[:-1], totals[-1] == 0
+            density = counts if state is None else state.density(counts, finite)
+            factor = histogram.bin_factor(counts, density, all_bins=all_bins)
+            divisor = counts.sum()
+    scale = 1.0 if reduction == "none" else float(distributed.world_size(sync))
+    return histogram.ghm_loss(
+        input, (target, mask, element_weights, factor, divisor), (mu, bins, all_bins, reduction, scale)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -12,10 +13,10 @@ from ..card import Card, Identity
 from ..checks import Scalar, Vector
 from ..loss import Loss
 from ..ops import rowwise
-from ..reduction import check_reduction, compute_dtype, count, reduce_samples
+from ..reduction import check_reduction, compute_dtype, count
 from ..weights import class_counts, effective_number_weights
 from ._sigmoid import sigmoid_pipeline
-from ._softmax import class_index, poisoned, softmax_pipeline
+from ._softmax import check_indices, softmax_pipeline
 from .focal import sigmoid_focal_loss, softmax_focal_loss
 
 
@@ -224,18 +225,24 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
         class_weight = self._weight_for(checks.scores("input", input), -1)
         labels = checks.labels("target", target)
         if labels.ndim == input.ndim:
-            return self._elements(input, labels, class_weight, mask, self.reduction, self.sync)
+            return self._elements(input, labels, class_weight, mask)
         if mask is not None:
             raise ValueError("`mask` must be None for class indices: mark samples with ignore_index instead")
         checks.same_shape("target", labels, input.shape[:-1], "one class index per row, or the input's shape")
-        index, kept = class_index(labels, len(class_weight), self.ignore_index)
+        check_indices(labels)
+        index, kept = rowwise.class_index(labels, len(class_weight), self.ignore_index)
         one_hot = rowwise.is_class(input, index, -1)
-        rows = self._elements(input, one_hot, class_weight[index].unsqueeze(-1), kept.unsqueeze(-1), "none", False)
-        values = poisoned(rows.sum(-1), index, len(class_weight))
-        return reduce_samples(values, count(kept, index), reduction=self.reduction, sync=self.sync)
+        weight = rowwise.poisoned(class_weight[index], index, len(class_weight)).unsqueeze(-1)
+        loss = self._elements(input, one_hot, weight, kept.unsqueeze(-1), own_divisor=lambda: count(kept, index))
+        return loss.sum(-1) if self.reduction == "none" else loss
 
     def _elements(
-        self, input: Tensor, target: Tensor, weight: Tensor, mask: Tensor | None, reduction: str, sync: bool
+        self,
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        mask: Tensor | None,
+        own_divisor: Callable[[], Tensor] | None = None,
     ) -> Tensor:
         return sigmoid_pipeline(
             input,
@@ -246,8 +253,9 @@ class ClassBalancedSigmoidFocalLoss(ClassBalancedLoss):
             pos_weight=None,
             label_smoothing=self.label_smoothing,
             mask=mask,
-            reduction=reduction,
-            sync=sync,
+            reduction=self.reduction,
+            sync=self.sync,
+            own_divisor=own_divisor,
         )
 
 

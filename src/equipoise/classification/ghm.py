@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .. import checks
 from ..card import Card, Identity
 from ..checks import Scalar, Vector
-from ..ops import elementwise
-from ._ghm import GHMLoss, harmonize
-from ._sigmoid import element_weight, elementwise_pair
+from ._ghm import GHMLoss, ghm_pipeline
 from .cross_entropy import sigmoid_cross_entropy
 
 
@@ -66,7 +63,18 @@ def ghm_c_loss(
     References:
         Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-C Loss".
     """
-    return _ghm_c(input, target, None, bins, normalizer, weight, mask, reduction, sync)
+    return ghm_pipeline(
+        input,
+        target,
+        mu=0.0,
+        state=None,
+        bins=bins,
+        normalizer=normalizer,
+        weight=weight,
+        mask=mask,
+        reduction=reduction,
+        sync=sync,
+    )
 
 
 def ghm_r_loss(
@@ -120,7 +128,18 @@ def ghm_r_loss(
     References:
         Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-R Loss".
     """
-    return _ghm_r(input, target, None, mu, bins, normalizer, weight, mask, reduction, sync)
+    return ghm_pipeline(
+        input,
+        target,
+        mu=_positive_mu(mu),
+        state=None,
+        bins=bins,
+        normalizer=normalizer,
+        weight=weight,
+        mask=mask,
+        reduction=reduction,
+        sync=sync,
+    )
 
 
 class GHMCLoss(GHMLoss):
@@ -171,7 +190,7 @@ class GHMCLoss(GHMLoss):
 
     def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `mask` keeps elements where True."""
-        return _ghm_c(input, target, self, self.bins, self.normalizer, self.weight, mask, self.reduction, self.sync)
+        return self._harmonize(input, target, mask, mu=0.0)
 
 
 class GHMRLoss(GHMLoss):
@@ -224,53 +243,7 @@ class GHMRLoss(GHMLoss):
 
     def forward(self, input: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of `input` against `target`; `mask` keeps elements where True."""
-        return _ghm_r(
-            input, target, self, self.mu, self.bins, self.normalizer, self.weight, mask, self.reduction, self.sync
-        )
-
-
-def _ghm_c(
-    input: Tensor,
-    target: Tensor,
-    state: GHMLoss | None,
-    bins: int,
-    normalizer: str,
-    weight: Vector | Scalar | None,
-    mask: Tensor | None,
-    reduction: str,
-    sync: bool,
-) -> Tensor:
-    scores, labels, kept = elementwise_pair(input, target, mask)
-    checks.within("target", labels, 0, 1)
-    scale = element_weight("weight", weight, scores)
-    base = elementwise.sigmoid_loss(scores, labels, 1 - labels)
-    with torch.no_grad():
-        # sigmoid(z) - y, written so that nothing cancels where y is 0 or 1
-        norm = ((1 - labels) * torch.sigmoid(scores) - labels * torch.sigmoid(-scores)).abs()
-    return harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
-
-
-def _ghm_r(
-    input: Tensor,
-    target: Tensor,
-    state: GHMLoss | None,
-    mu: Scalar,
-    bins: int,
-    normalizer: str,
-    weight: Vector | Scalar | None,
-    mask: Tensor | None,
-    reduction: str,
-    sync: bool,
-) -> Tensor:
-    mu = _positive_mu(mu)
-    predictions, labels, kept = elementwise_pair(input, target, mask)
-    scale = element_weight("weight", weight, predictions)
-    residual = predictions - labels
-    radius = torch.hypot(residual, torch.ones_like(residual) * mu)
-    base = residual * (residual / (radius + mu))
-    with torch.no_grad():
-        norm = residual.abs() / radius
-    return harmonize(base, norm, kept, scale, state, bins, normalizer, reduction, sync)
+        return self._harmonize(input, target, mask, mu=self.mu)
 
 
 def _positive_mu(mu: Scalar) -> Scalar:

@@ -11,32 +11,112 @@ and `pow(1 - p, gamma)` would each lose the tails.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .. import checks
 from ..checks import Scalar, is_zero
+from ..kernels import calls
+from ..reduction import compute_dtype, count, keep, reduce
+from . import fused
 
 
-def sigmoid_loss(
+def sigmoid_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+    """The sigmoid losses, masked, weighed and reduced, by the fastest means at hand.
+
+    Args:
+        input: scores of any shape and precision.
+        tensors: the tensors that `eager_sigmoid_loss` takes after `input`.
+        options: what it takes after them.
+    """
+    if fused.fits(input, tensors, options):
+        try:
+            return fused.run(OPERATOR, eager_sigmoid_loss, input, tensors, options)
+        except calls.TargetError:
+            pass  # what follows says what is wrong with it
+    target, mask, *_ = tensors
+    check_probabilities(input, target, mask)
+    return eager_sigmoid_loss(input, *tensors, *options)
+
+
+def check_probabilities(input: Tensor, target: Tensor | None, mask: Tensor | None) -> None:
+    """Checks that the kept targets lie in [0, 1], where values can be read."""
+    assert target is not None
+    checks.within("target", keep(target.to(compute_dtype(input)), mask), 0, 1)
+
+
+def eager_sigmoid_loss(
     input: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    gamma: Scalar = 0.0,
-    alpha: tuple[Tensor, Tensor] | None = None,
-    pos_weight: Tensor | None = None,
+    target: Tensor,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    pos_weight: Tensor | None,
+    alpha_positive: Tensor | None,
+    alpha_negative: Tensor | None,
+    divisor: Tensor | None,
+    positive: float,
+    negative: float,
+    gamma: Scalar,
+    smoothing: Scalar,
+    reduction: str,
+    scale: float,
 ) -> Tensor:
-    """`alpha_t * q^gamma * cross-entropy` for each element.
+    """The sigmoid losses with all their options, masked, weighed and reduced, in plain torch.
 
-    Both halves of the target are passed, and of alpha: the smaller one would lose its digits in `1 - larger`.
+    Args:
+        input: scores of any shape and precision.
+        target: numbers in [0, 1] in the input's shape, of any dtype.
+        mask: boolean, broadcastable to `input`; True keeps an element.
+        weight: weight of each element, broadcastable to `input`.
+        pos_weight: weight of the positive term of the cross-entropy, broadcastable to `input`.
+        alpha_positive: weight of the positive class, broadcastable to `input`.
+        alpha_negative: weight of the negative class. Where it is passed the positive one is.
+        divisor: the global divisor of a mean; None: the divisor of these elements.
+        positive: a further weight of the positive class.
+        negative: a further weight of the negative class.
+        gamma: focusing exponent, >= 0.
+        smoothing: label smoothing in [0, 1].
+        reduction: one of `SIGMOID_REDUCTIONS`.
+        scale: factor of a scalar.
+    """
+    dtype = compute_dtype(input)
+    scores, labels = keep(input.to(dtype), mask), keep(target.to(dtype), mask)
+    yes, no = labels, 1 - labels
+    if not is_zero(smoothing):
+        yes, no = (side * (1 - smoothing) + smoothing / 2 for side in (yes, no))
+    values = sigmoid_values(scores, yes, no, gamma=gamma, pos_weight=cast(pos_weight, dtype))
+    if alpha_positive is not None and alpha_negative is not None:
+        values = (positive * cast(alpha_positive, dtype) * yes + negative * cast(alpha_negative, dtype) * no) * values
+    elif positive != 1 or negative != 1:
+        values = (positive * yes + negative * no) * values
+    values = keep(values if weight is None else values * cast(weight, dtype), mask)
+
+    def own_divisor() -> Tensor:
+        return labels.sum().clamp_min(1) if reduction == "mean_positive" else count(mask, values)
+
+    return reduce(values, own_divisor if divisor is None else lambda: divisor, reduction=reduction, scale=scale)
+
+
+def cast(option: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """An option in the computing dtype."""
+    return None if option is None else option.to(dtype)
+
+
+def sigmoid_values(
+    input: Tensor, positive: Tensor, negative: Tensor, *, gamma: Scalar = 0.0, pos_weight: Tensor | None = None
+) -> Tensor:
+    """`q^gamma * cross-entropy` for each element.
+
+    Both halves of the target are passed: the smaller one would lose its digits in `1 - larger`.
 
     Args:
         input: scores, float32 or float64.
         positive: the target, numbers in [0, 1] of the shape and dtype of `input`.
         negative: 1 minus the target.
         gamma: focusing exponent, >= 0.
-        alpha: the weights of the positive and of the negative class, broadcastable to `input`.
         pos_weight: weight of the positive term of the cross-entropy, broadcastable to `input`.
     """
     votes_positive = input >= 0
@@ -49,8 +129,6 @@ def sigmoid_loss(
         against = torch.where(votes_positive, negative, positive)
         with_it = torch.where(votes_positive, positive, negative)
         loss = torch.exp(gamma * (_log_mix(against, with_it, distance) - log_norm)) * loss
-    if alpha is not None:
-        loss = (alpha[0] * positive + alpha[1] * negative) * loss
     return loss
 
 
@@ -72,3 +150,24 @@ def _log_mix(against: Tensor, with_it: Tensor, distance: Tensor) -> Tensor:
     mixed = log_against - logsigmoid(distance + log_against - log_with)
     hard = torch.where(against == 0, -distance, torch.zeros_like(distance))
     return torch.where(soft, mixed, hard)
+
+
+def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    reduction, _, gradient = rest[-3:]
+    return fused.outputs(input, input.shape, reduction, gradient)
+
+
+def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    loss, gradient = _allocate(input, *rest)
+    *arguments, wanted = rest
+    calls.sigmoid(input, loss, gradient if wanted else None, *arguments)
+    return loss, gradient
+
+
+OPERATOR = fused.register(
+    "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
+    " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
+    " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+)

@@ -2,8 +2,109 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from ..checks import Scalar, is_zero
+from ..kernels import calls
+from ..reduction import compute_dtype, keep, reduce
+from . import fused
+from .elementwise import cast, check_probabilities, sigmoid_values
+
+
+def ghm_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+    """The gradient-harmonized losses, masked, weighed and reduced, by the fastest means at hand.
+
+    Args:
+        input: scores or predictions of any shape and precision.
+        tensors: the tensors that `eager_ghm_loss` takes after `input`.
+        options: what it takes after them.
+    """
+    if fused.fits(input, tensors, options):
+        try:
+            return fused.run(OPERATOR, eager_ghm_loss, input, tensors, options)
+        except calls.TargetError:
+            pass  # what follows says what is wrong with it
+    target, mask, *_ = tensors
+    if is_zero(options[0]):
+        check_probabilities(input, target, mask)
+    return eager_ghm_loss(input, *tensors, *options)
+
+
+def histogram(input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar, bins: int) -> Tensor:
+    """How many kept elements each bin of gradient norms holds, and last how many kept losses are not finite.
+
+    int64 `[bins + 1]`: float32 stops counting at 2^24.
+    """
+    input = input.detach()
+    if fused.fits(input, (target, mask), (mu,)):
+        try:
+            return COUNT(input, target, mask, float(mu), bins)
+        except calls.TargetError:
+            pass
+    if is_zero(mu):
+        check_probabilities(input, target, mask)
+    base, norm = _base_and_norm(input, target, mask, mu)
+    broken = (~torch.isfinite(keep(base, mask))).sum()
+    return torch.cat([bin_counts(bin_index(norm, bins), mask, bins), broken.view(1)])
+
+
+def eager_ghm_loss(
+    input: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    factor: Tensor | None,
+    divisor: Tensor | None,
+    mu: Scalar,
+    bins: int,
+    all_bins: bool,
+    reduction: str,
+    scale: float,
+) -> Tensor:
+    """The gradient-harmonized losses with all their options in plain torch.
+
+    Args:
+        input: scores or predictions of any shape and precision.
+        target: numbers in the input's shape; in [0, 1] for classification.
+        mask: boolean, broadcastable to `input`; True keeps an element.
+        weight: weight of each element, broadcastable to `input`.
+        factor: the weight of each bin, float64 `[bins]`; None: from the histogram of these elements.
+        divisor: the global number of kept elements; None: that of these elements.
+        mu: 0 for classification; for regression where the error turns from quadratic to linear.
+        bins: the number of bins.
+        all_bins: whether all bins count in `factor`, or those that are not empty.
+        reduction: `"none"`, `"sum"` or `"mean"`.
+        scale: factor of a scalar.
+    """
+    base, norm = _base_and_norm(input, target, mask, mu)
+    with torch.no_grad():
+        index = bin_index(norm, bins)
+        counts = bin_counts(index, mask, bins)
+        if factor is None:
+            factor = bin_factor(counts, counts, all_bins=all_bins)
+        beta = factor.to(base.dtype)[index]
+        if weight is not None:
+            beta = beta * cast(weight, base.dtype)
+    values = keep(base * beta, mask)
+    return reduce(values, counts.sum if divisor is None else lambda: divisor, reduction=reduction, scale=scale)
+
+
+def _base_and_norm(input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar) -> tuple[Tensor, Tensor]:
+    """Each element's loss before harmonizing, and its gradient norm in [0, 1] (a constant)."""
+    dtype = compute_dtype(input)
+    scores, labels = keep(input.to(dtype), mask), keep(target.to(dtype), mask)
+    if not is_zero(mu):
+        residual = scores - labels
+        radius = torch.hypot(residual, torch.ones_like(residual) * mu)
+        return residual * (residual / (radius + mu)), (residual.abs() / radius).detach()
+    base = sigmoid_values(scores, labels, 1 - labels)
+    with torch.no_grad():
+        # sigmoid(z) - y, written so that nothing cancels where y is 0 or 1
+        norm = ((1 - labels) * torch.sigmoid(scores) - labels * torch.sigmoid(-scores)).abs()
+    return base, norm
 
 
 def bin_index(norm: Tensor, bins: int) -> Tensor:
@@ -23,18 +124,50 @@ def bin_counts(index: Tensor, kept: Tensor | None, bins: int) -> Tensor:
     return empty.scatter_add(0, index.flatten(), ones.flatten())
 
 
-def harmonizing_weight(
-    index: Tensor, counts: Tensor, density: Tensor, *, normalizer: str, dtype: torch.dtype
-) -> Tensor:
-    """`N / (R_b * M)` for each element.
+def bin_factor(counts: Tensor, density: Tensor, *, all_bins: bool) -> Tensor:
+    """`N / (R_b * M)` for each bin, float64.
 
     Args:
-        index: the bin of each element.
         counts: kept elements per bin; their sum is N.
         density: R, the counts or a running average of them.
-        normalizer: `"nonempty"`: M counts the bins that are not empty in this batch; `"all"`: M is the number of bins.
-        dtype: the dtype of the result.
+        all_bins: whether M is the number of bins, or of those that are not empty in this batch.
     """
-    bins = torch.full_like(counts.sum(), counts.numel()) if normalizer == "all" else (counts > 0).sum().clamp_min(1)
-    occupied = torch.where(counts > 0, density, torch.ones_like(density))
-    return (counts.sum() / (occupied * bins)).to(dtype)[index]
+    bins = torch.full_like(counts.sum(), counts.numel()) if all_bins else (counts > 0).sum().clamp_min(1)
+    occupied = torch.where(counts > 0, density, torch.ones_like(density)).to(torch.float64)
+    return counts.sum() / (occupied * bins)
+
+
+def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    reduction, _, gradient = rest[-3:]
+    return fused.outputs(input, input.shape, reduction, gradient)
+
+
+def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    loss, gradient = _allocate(input, *rest)
+    *arguments, wanted = rest
+    calls.ghm(input, loss, gradient if wanted else None, *arguments)
+    return loss, gradient
+
+
+def _allocate_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> Tensor:
+    return input.new_empty(bins + 1, dtype=torch.int64)
+
+
+def _native_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> Tensor:
+    counts = _allocate_counts(input, target, mask, mu, bins)
+    calls.ghm_counts(input, counts, target, mask, mu, bins)
+    return counts
+
+
+OPERATOR = fused.register(
+    "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
+    " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
+    " -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+)
+COUNT = fused.register(
+    "ghm_counts(Tensor input, Tensor target, Tensor? mask, float mu, int bins) -> Tensor",
+    _native_counts,
+    _allocate_counts,
+)

@@ -7,14 +7,143 @@ top class gives every `log p` and `log(1 - p)` without cancellation: all other c
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .. import checks
 from ..checks import Scalar, is_zero
-from .elementwise import sigmoid_loss
+from ..kernels import calls
+from ..reduction import compute_dtype, count, keep, reduce
+from . import fused
+from .elementwise import cast, sigmoid_values
 
 CERTAIN = 1e4  # a margin at which the loss and its gradients are exactly 0, and times a tiny gamma is no NaN as inf is
+
+
+def softmax_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+    """The softmax losses, ignored, weighed and reduced, by the fastest means at hand.
+
+    Args:
+        input: scores of any precision, the classes on `class_dimension`.
+        tensors: the tensors that `eager_softmax_loss` takes after `input`.
+        options: what it takes after them.
+    """
+    target = tensors[0]
+    assert target is not None
+    if not target.is_floating_point() and fused.fits(input, tensors, options):
+        try:
+            return fused.run(OPERATOR, eager_softmax_loss, input, tensors, options)
+        except calls.TargetError:
+            pass  # the eager form says what is wrong with it
+    return eager_softmax_loss(input, *tensors, *options)
+
+
+def eager_softmax_loss(
+    input: Tensor,
+    target: Tensor,
+    class_weight: Tensor | None,
+    target_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    divisor: Tensor | None,
+    gamma: Scalar,
+    smoothing: Scalar,
+    ignore_index: int,
+    reduction: str,
+    scale: float,
+) -> Tensor:
+    """The softmax losses with all their options in plain torch.
+
+    Args:
+        input: scores of any precision, the classes on `class_dimension`.
+        target: class indices in the input's shape without the classes, or probabilities (floating-point) in its shape.
+        class_weight: `[C]`, the weight of each class's term; it enters the divisor of a mean for index targets.
+        target_weight: `[C]`, the weight of a sample by its index target; it stays out of the divisor.
+        sample_weight: the weight of each sample; it stays out of the divisor.
+        divisor: the global divisor of a mean; None: the divisor of these samples.
+        gamma: focusing exponent, >= 0.
+        smoothing: label smoothing in [0, 1].
+        ignore_index: the index target of samples to leave out.
+        reduction: `"none"`, `"sum"` or `"mean"`.
+        scale: factor of a scalar.
+    """
+    dim, dtype = class_dimension(input), compute_dtype(input)
+    scores = input.to(dtype)
+    class_weight, sample_weight = (cast(weight, dtype) for weight in (class_weight, sample_weight))
+    kept = None
+    if target.is_floating_point():
+        weighed = _smooth(target.to(dtype), smoothing, class_weight, dim)
+        values = soft_rows(scores, weighed, gamma=gamma, dim=dim)
+    else:
+        index, kept = class_index(target, scores.shape[dim], ignore_index)
+        scores = keep(scores, kept.unsqueeze(dim))
+        values = poisoned(_index_rows(scores, index, gamma, class_weight, smoothing, dim), index, scores.shape[dim])
+        if target_weight is not None:
+            values = values * target_weight.to(dtype)[index]
+    if sample_weight is not None:
+        values = values * sample_weight
+
+    def own_divisor() -> Tensor:
+        return row_divisor(target, values.numel(), class_weight, ignore_index)
+
+    divisor_of = own_divisor if divisor is None else lambda: divisor
+    return reduce(keep(values, kept), divisor_of, reduction=reduction, scale=scale)
+
+
+def row_divisor(target: Tensor, rows: int, class_weight: Tensor | None, ignore_index: int) -> Tensor:
+    """The divisor of a mean: the samples, or for index targets the weights of the kept samples' classes, as in torch."""
+    if target.is_floating_point():
+        return torch.full((), rows, dtype=torch.int64, device=target.device)
+    kept = target.to(torch.int64) != ignore_index
+    if class_weight is None:
+        return count(kept, target)
+    index, kept = class_index(target, len(class_weight), ignore_index)
+    return keep(class_weight[index], kept).sum()
+
+
+def class_dimension(input: Tensor) -> int:
+    """The dimension of the classes, as in torch: `[C]` or `[N, C, ...]`."""
+    return 0 if input.ndim == 1 else 1
+
+
+def class_index(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Checked class indices with 0 where ignored, and which are kept."""
+    target = target.to(torch.int64)  # before the comparison: -100 is 156 in uint8
+    kept = target != ignore_index
+    index = keep(target, kept)
+    if checks.can_read_values(index) and index.numel() and not bool(((index >= 0) & (index < num_classes)).all()):
+        raise ValueError(
+            f"`target` must hold class indices in [0, {num_classes}) or ignore_index={ignore_index}, "
+            f"got {int(index.min())} to {int(index.max())}"
+        )
+    return index, kept
+
+
+def poisoned(values: Tensor, index: Tensor, num_classes: int) -> Tensor:
+    """NaN where the class index does not exist, for places where the index itself is not looked at (a GPU, `vmap`)."""
+    return torch.where((index >= 0) & (index < num_classes), values, torch.full_like(values, torch.nan))
+
+
+def _index_rows(
+    scores: Tensor, index: Tensor, gamma: Scalar, class_weight: Tensor | None, smoothing: Scalar, dim: int
+) -> Tensor:
+    """Each sample's loss."""
+    if not is_zero(smoothing):
+        one_hot = is_class(scores, index, dim).to(scores.dtype)
+        return soft_rows(scores, _smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim)
+    values = hard_rows(scores, index, gamma=gamma, dim=dim)
+    return values if class_weight is None else values * class_weight[index]
+
+
+def _smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
+    """Smoothed probabilities times class weights."""
+    if not is_zero(smoothing):
+        target = target * (1 - smoothing) + smoothing / target.shape[dim]
+    if class_weight is None:
+        return target
+    return target * class_weight.view([-1 if axis == dim else 1 for axis in range(target.ndim)])
 
 
 def is_class(input: Tensor, index: Tensor, dim: int) -> Tensor:
@@ -35,7 +164,7 @@ def hard_rows(input: Tensor, index: Tensor, *, gamma: Scalar, dim: int) -> Tenso
         dim: the class dimension.
     """
     margin = _margin(_shifted(input, dim), is_class(input, index, dim), dim)
-    return sigmoid_loss(margin, torch.ones_like(margin), torch.zeros_like(margin), gamma=gamma)
+    return sigmoid_values(margin, torch.ones_like(margin), torch.zeros_like(margin), gamma=gamma)
 
 
 def soft_rows(input: Tensor, target: Tensor, *, gamma: Scalar, dim: int) -> Tensor:
@@ -81,3 +210,24 @@ def _margin(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
     norm = torch.logsumexp(torch.where(alone, torch.zeros_like(scores), others), dim)
     picked = _pick(scores, chosen, dim)
     return picked - torch.where(alone.squeeze(dim), picked.detach() - CERTAIN, norm)
+
+
+def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    target, reduction, gradient = rest[0], rest[-3], rest[-1]
+    return fused.outputs(input, target.shape, reduction, gradient)
+
+
+def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    loss, gradient = _allocate(input, *rest)
+    *arguments, wanted = rest
+    calls.softmax(input, loss, gradient if wanted else None, *arguments)
+    return loss, gradient
+
+
+OPERATOR = fused.register(
+    "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
+    " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
+    " bool gradient) -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+)

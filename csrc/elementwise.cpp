@@ -1,0 +1,208 @@
+// Sigmoid family: loss and gradient in one pass over the elements.
+#include "convert.h"
+#include "levels.h"
+#include "parallel.h"
+#include "sigmoid.h"
+
+namespace EQUIPOISE_LEVEL {
+namespace {
+
+constexpr int64_t CHUNK = 16384;  // elements per unit of parallel work
+
+// What is the same for all elements.
+template <class T> struct Constants { T positive, negative, gamma, keep, smoothing, scale; };
+
+// Operands of one block; used where there is more than a hard target and constant weights.
+template <class T> struct Operands { const T *mask, *weight, *pos_weight, *alpha_positive, *alpha_negative, *upstream; };
+
+template <class T, Focus focus, bool values, bool slopes>
+T plain_block(const T* z, const T* y, int64_t n, const Constants<T>& c, T* value, T* slope) {
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        T positive = y[i], negative = 1 - positive;
+        T alpha = c.positive * positive + c.negative * negative;
+        Point<T> point = focal<T, focus>(z[i], positive, negative, T(1), c.gamma);
+        T weighed = alpha * point.value;
+        total += weighed;
+        if (values) value[i] = weighed;
+        if (slopes) slope[i] = (alpha * c.scale) * point.slope;
+    }
+    return total;
+}
+
+template <class T, Focus focus>
+T full_block(const T* z, const T* y, int64_t n, const Constants<T>& c, const Operands<T>& o, T* value, T* slope) {
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        bool kept = o.mask[i] != 0;
+        T score = kept ? z[i] : T(0), label = kept ? y[i] : T(0);
+        T positive = label * c.keep + c.smoothing, negative = (1 - label) * c.keep + c.smoothing;
+        T alpha = c.positive * o.alpha_positive[i] * positive + c.negative * o.alpha_negative[i] * negative;
+        T weight = alpha * o.weight[i];
+        Point<T> point = focal<T, focus>(score, positive, negative, o.pos_weight[i], c.gamma);
+        T weighed = kept ? weight * point.value : T(0);
+        total += weighed;
+        value[i] = weighed;
+        slope[i] = kept ? (weight * c.scale * o.upstream[i]) * point.slope : T(0);
+    }
+    return total;
+}
+
+// Whether targets leave [0, 1] (NaN does), and whether one lies strictly between.
+struct Targets { bool outside, soft; };
+
+template <class T> Targets look_at(const T* y, const T* mask, int64_t n) {
+    int outside = 0, soft = 0;
+    for (int64_t i = 0; i < n; i++) {
+        bool kept = mask == nullptr || mask[i] != 0, inside = y[i] >= 0 && y[i] <= 1;
+        outside |= kept && !inside;
+        soft |= y[i] != 0 && y[i] != 1;
+    }
+    return {outside != 0, soft != 0};
+}
+
+template <class T> class SigmoidKernel {
+  public:
+    explicit SigmoidKernel(const equipoise_sigmoid_call& call)
+        : call(call), common(call.common), input(input_of(call.common)), gradient{common.gradient, common.dtype} {
+        plain = !(call.mask.data || call.weight.data || call.pos_weight.data || call.alpha_positive.data ||
+                  common.upstream.data || call.smoothing != 0);
+        values = common.reduction == EQUIPOISE_NONE;
+    }
+
+    int32_t run() {
+        int64_t chunks = (common.size + CHUNK - 1) / CHUNK;
+        Partials partials(chunks);
+        if (!partials.allocated()) return EQUIPOISE_OUT_OF_MEMORY;
+        double divisor = common.has_divisor ? common.divisor : own_divisor(partials, chunks);
+        double factor = divisor == 0 ? 0 : common.scale / divisor;
+        constants = {T(call.positive), T(call.negative), T(call.gamma), T(1 - call.smoothing), T(call.smoothing / 2),
+                     T(factor)};
+        auto body = [&](int64_t chunk) { partials[chunk] = run_chunk(chunk); };
+        for_each_chunk(chunks, body);
+        // nothing is kept: 0, whatever the numbers at ignored places
+        if (!values) *static_cast<T*>(common.loss) = factor == 0 ? T(0) : T(partials.sum() * factor);
+        return outside ? EQUIPOISE_TARGET_OUT_OF_RANGE : 0;
+    }
+
+  private:
+    // A mean's divisor: the number of kept elements, or the sum of their targets.
+    double own_divisor(Partials& partials, int64_t chunks) {
+        bool positives = common.reduction == EQUIPOISE_MEAN_POSITIVE;
+        if (!positives && (common.reduction != EQUIPOISE_MEAN || !call.mask.data))
+            return common.reduction == EQUIPOISE_MEAN ? double(common.size) : 1;
+        auto body = [&](int64_t chunk) {
+            T masks[BLOCK], labels[BLOCK];
+            double total = 0;
+            for_each_block(chunk, [&](int64_t begin, int64_t n) {
+                const T* mask = read_or(call.mask, T(1), begin, n, masks);
+                const T* label = positives ? read(call.target, begin, n, labels) : mask;
+                T sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t i = 0; i < n; i++) sum += mask[i] != 0 ? label[i] : T(0);
+                total += double(sum);
+            });
+            partials[chunk] = total;
+        };
+        for_each_chunk(chunks, body);
+        double total = partials.sum();
+        return positives && total < 1 ? 1 : total;
+    }
+
+    template <class Body> void for_each_block(int64_t chunk, Body body) {
+        int64_t end = (chunk + 1) * CHUNK < common.size ? (chunk + 1) * CHUNK : common.size;
+        for (int64_t begin = chunk * CHUNK; begin < end; begin += BLOCK)
+            body(begin, end - begin < BLOCK ? end - begin : BLOCK);
+    }
+
+    double run_chunk(int64_t chunk) {
+        double total = 0;
+        if (plain)
+            for_each_block(chunk, [&](int64_t begin, int64_t n) { total += double(run_plain(begin, n)); });
+        else
+            for_each_block(chunk, [&](int64_t begin, int64_t n) { total += double(run_full(begin, n)); });
+        return total;
+    }
+
+    T run_plain(int64_t begin, int64_t n) {
+        T scores[BLOCK], labels[BLOCK], slopes[BLOCK];
+        const T* z = read(input, begin, n, scores);
+        const T* y = read(call.target, begin, n, labels);
+        Focus focus = focus_for(y, nullptr, n);
+        T* value = values ? static_cast<T*>(common.loss) + begin : nullptr;
+        if (!gradient.data) return values ? plain_for<true, false>(focus, z, y, n, value, nullptr)
+                                          : plain_for<false, false>(focus, z, y, n, nullptr, nullptr);
+        T* slope = gradient.place(begin, slopes);
+        T total = values ? plain_for<true, true>(focus, z, y, n, value, slope)
+                         : plain_for<false, true>(focus, z, y, n, nullptr, slope);
+        gradient.write(begin, n, slope);
+        return total;
+    }
+
+    template <bool with_values, bool with_slopes>
+    T plain_for(Focus focus, const T* z, const T* y, int64_t n, T* value, T* slope) {
+        switch (focus) {
+            case GAMMA0: return plain_block<T, GAMMA0, with_values, with_slopes>(z, y, n, constants, value, slope);
+            case GAMMA1: return plain_block<T, GAMMA1, with_values, with_slopes>(z, y, n, constants, value, slope);
+            case GAMMA2: return plain_block<T, GAMMA2, with_values, with_slopes>(z, y, n, constants, value, slope);
+            case POWER: return plain_block<T, POWER, with_values, with_slopes>(z, y, n, constants, value, slope);
+            default: return plain_block<T, MIXED, with_values, with_slopes>(z, y, n, constants, value, slope);
+        }
+    }
+
+    T run_full(int64_t begin, int64_t n) {
+        T scores[BLOCK], labels[BLOCK], slopes[BLOCK], losses[BLOCK];
+        T masks[BLOCK], weights[BLOCK], pos_weights[BLOCK], positives[BLOCK], negatives[BLOCK], upstreams[BLOCK];
+        const T* z = read(input, begin, n, scores);
+        const T* y = read(call.target, begin, n, labels);
+        Operands<T> operands = {read_or(call.mask, T(1), begin, n, masks),
+                                read_or(call.weight, T(1), begin, n, weights),
+                                read_or(call.pos_weight, T(1), begin, n, pos_weights),
+                                read_or(call.alpha_positive, T(1), begin, n, positives),
+                                read_or(call.alpha_negative, T(1), begin, n, negatives),
+                                read_or(common.upstream, T(1), begin, n, upstreams)};
+        T* value = values ? static_cast<T*>(common.loss) + begin : losses;
+        T* slope = gradient.data ? gradient.place(begin, slopes) : slopes;
+        T total = full_for(focus_for(y, operands.mask, n), z, y, n, operands, value, slope);
+        if (gradient.data) gradient.write(begin, n, slope);
+        return total;
+    }
+
+    T full_for(Focus focus, const T* z, const T* y, int64_t n, const Operands<T>& operands, T* value, T* slope) {
+        switch (focus) {
+            case GAMMA0: return full_block<T, GAMMA0>(z, y, n, constants, operands, value, slope);
+            case GAMMA1: return full_block<T, GAMMA1>(z, y, n, constants, operands, value, slope);
+            case GAMMA2: return full_block<T, GAMMA2>(z, y, n, constants, operands, value, slope);
+            case POWER: return full_block<T, POWER>(z, y, n, constants, operands, value, slope);
+            default: return full_block<T, MIXED>(z, y, n, constants, operands, value, slope);
+        }
+    }
+
+    Focus focus_for(const T* y, const T* mask, int64_t n) {
+        Targets targets = look_at(y, mask, n);
+        if (targets.outside) __atomic_store_n(&outside, 1, __ATOMIC_RELAXED);
+        if (call.gamma == 0) return GAMMA0;
+        if (call.gamma == 1) return GAMMA1;
+        if (call.gamma == 2) return GAMMA2;
+        return targets.soft || call.smoothing != 0 ? MIXED : POWER;
+    }
+
+    const equipoise_sigmoid_call& call;
+    const equipoise_common& common;
+    equipoise_operand input;
+    Output<T> gradient;
+    Constants<T> constants;
+    bool plain, values;
+    int outside = 0;
+};
+
+}  // namespace
+
+int32_t run_sigmoid(const equipoise_sigmoid_call* call) {
+    return call->common.dtype == EQUIPOISE_FLOAT64 ? SigmoidKernel<double>(*call).run()
+                                                   : SigmoidKernel<float>(*call).run();
+}
+
+}  // namespace EQUIPOISE_LEVEL
