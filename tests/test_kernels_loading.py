@@ -100,14 +100,6 @@ def test_a_damaged_file_means_eager(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in status["reason"]
 
 
-@needs_library
-def test_half_a_library_means_eager(tmp_path: Path) -> None:
-    path = tmp_path / "half.so"
-    content = Path(LIBRARY or "").read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    assert report(EQUIPOISE_LIBRARY=str(path))["active"] == "eager"
-
-
 @needs_compiler
 @pytest.mark.parametrize(
     ("source", "reason"),

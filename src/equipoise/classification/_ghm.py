@@ -122,7 +122,7 @@ def ghm_pipeline(
             counts, finite = totals[:-1], totals[-1] == 0
             density = counts if state is None else state.density(counts, finite)
             factor = histogram.bin_factor(counts, density, all_bins=all_bins)
-            divisor = counts.sum()
+            divisor = counts.sum() if reduction == "mean" else None
     scale = 1.0 if reduction == "none" else float(distributed.world_size(sync))
     return histogram.ghm_loss(
         input, (target, mask, element_weights, factor, divisor), (mu, bins, all_bins, reduction, scale)

@@ -164,10 +164,12 @@ def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return loss, gradient
 
 
-OPERATOR = fused.register(
-    "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
-    " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
-    " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
-    _native,
-    _allocate,
+OPERATOR = fused.differentiable(
+    fused.register(
+        "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
+        " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
+        " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
+        _native,
+        _allocate,
+    )
 )

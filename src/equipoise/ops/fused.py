@@ -5,8 +5,8 @@ Each family registers one operator with the signature
     op(input, *tensors, upstream, *options, gradient) -> (loss, gradient)
 
 and has an eager form `eager(input, *tensors, *options) -> loss` in plain torch: the fallback, and the way to second
-derivatives. The `autograd.Function` stands outside of the operator: registering it with the operator costs more time
-than a small loss.
+derivatives. Two things know the derivative: the operator itself, for torch.compile and torch.export, which trace it; and
+an `autograd.Function` around it, for all other calls, because it is quicker than a small loss and can hand out memory.
 """
 
 from __future__ import annotations
@@ -35,6 +35,36 @@ def register(schema: str, implementation: Operator, fake: Operator) -> Operator:
     LIBRARY.impl(name, implementation, "CPU")
     torch.library.register_fake(f"equipoise::{name}", fake, lib=LIBRARY)
     operator: Operator = getattr(torch.ops.equipoise, name).default
+    return operator
+
+
+def differentiable(operator: Operator) -> Operator:
+    """Tells torch.compile and torch.export the derivative of an operator: its second result, or a further call.
+
+    The further call takes the upstream gradient along. It serves half precision, and calls without a gradient.
+    """
+    upstream_at = [argument.name for argument in operator._schema.arguments].index("upstream")  # type: ignore[attr-defined]
+
+    def set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.is_known = inputs[-1] and inputs[0].dtype not in HALF
+        ctx.options = inputs[upstream_at + 1 : -1]
+        ctx.save_for_backward(*((output[1],) if ctx.is_known else inputs[:upstream_at]))
+
+    def backward(ctx: Any, upstream: Tensor | None, second: Tensor | None) -> tuple[Tensor | None, ...]:
+        if second is not None:
+            raise RuntimeError(
+                f"{operator} has no second derivative: compute the loss within equipoise.kernels.eager()"
+            )
+        gradient = None
+        if upstream is not None and ctx.is_known:
+            (gradient,) = ctx.saved_tensors
+            gradient = gradient * _beside(upstream, gradient)
+        elif upstream is not None:
+            gradient = operator(*ctx.saved_tensors, upstream, *ctx.options, True)[1]
+        return gradient, *(None,) * (upstream_at + len(ctx.options) + 1)
+
+    torch.library.register_autograd(operator, backward, setup_context=set_up, lib=LIBRARY)
     return operator
 
 
@@ -68,10 +98,10 @@ def run(
 ) -> Tensor:
     """The loss of a fused kernel, with a gradient with respect to `input` where one is wanted."""
     options = tuple(option.item() if isinstance(option, Tensor) else option for option in options)
-    if not (input.requires_grad and torch.is_grad_enabled()):
-        return operator(input, *tensors, None, *options, False)[0]
-    function = _Traced if torch.compiler.is_compiling() else _Fused
-    loss: Tensor = function.apply(operator, eager, options, input, *tensors)
+    wants_gradient = input.requires_grad and torch.is_grad_enabled()
+    if torch.compiler.is_compiling() or not wants_gradient:
+        return operator(input, *tensors, None, *options, wants_gradient and input.dtype not in HALF)[0]
+    loss: Tensor = _Fused.apply(operator, eager, options, input, *tensors)
     return loss
 
 
@@ -92,11 +122,11 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any, operator: Operator, eager: Eager, options: tuple[Any, ...], input: Tensor, *tensors: Tensor | None
     ) -> Tensor:
-        keeps = input.dtype not in HALF
-        loss, gradient = operator(input, *tensors, None, *options, keeps)
+        ctx.is_half = input.dtype in HALF
+        loss, gradient = operator(input, *tensors, None, *options, not ctx.is_half)
         ctx.save_for_backward(input, *tensors)
         ctx.call = operator, eager, options
-        ctx.gradient = gradient if keeps else None
+        ctx.gradient = None if ctx.is_half else gradient
         return loss
 
     @staticmethod
@@ -107,10 +137,12 @@ class _Fused(torch.autograd.Function):
         elif torch._C._are_functorch_transforms_active():  # several upstream gradients at once
             gradient = _again(ctx, None)
             gradient = gradient * _beside(upstream, gradient)
-        elif gradient is None:
+        elif ctx.is_half:
             gradient = _again(ctx, upstream)
-        elif upstream.ndim or upstream.item() != 1:
-            gradient.mul_(_beside(upstream, gradient))
+        else:
+            gradient = _again(ctx, None) if gradient is None else gradient
+            if upstream.ndim or upstream.item() != 1:
+                gradient.mul_(_beside(upstream, gradient))
         return None, None, None, gradient, *(None,) * (len(ctx.needs_input_grad) - 4)
 
 
@@ -129,30 +161,3 @@ def _differentiable(ctx: Any, upstream: Tensor) -> Tensor:
     loss = eager(input, *tensors, *options)
     (gradient,) = torch.autograd.grad(loss, input, upstream, create_graph=True)
     return gradient
-
-
-class _Traced(torch.autograd.Function):
-    """The same for the compiler, which traces both passes and decides itself what to keep."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, operator: Operator, eager: Eager, options: tuple[Any, ...], input: Tensor, *tensors: Tensor | None
-    ) -> Tensor:
-        keeps = input.dtype not in HALF
-        loss, gradient = operator(input, *tensors, None, *options, keeps)
-        ctx.keeps, ctx.operator, ctx.options, ctx.count = keeps, operator, options, len(tensors)
-        if keeps:
-            ctx.save_for_backward(gradient)
-        else:
-            ctx.save_for_backward(input, *tensors)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        if ctx.keeps:
-            (gradient,) = ctx.saved_tensors
-            gradient = gradient * _beside(upstream, gradient)
-        else:
-            input, *tensors = ctx.saved_tensors
-            gradient = ctx.operator(input, *tensors, upstream, *ctx.options, True)[1]
-        return None, None, None, gradient, *(None,) * ctx.count

@@ -159,12 +159,14 @@ def _native_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float
     return counts
 
 
-OPERATOR = fused.register(
-    "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
-    " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
-    " -> (Tensor, Tensor)",
-    _native,
-    _allocate,
+OPERATOR = fused.differentiable(
+    fused.register(
+        "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
+        " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
+        " -> (Tensor, Tensor)",
+        _native,
+        _allocate,
+    )
 )
 COUNT = fused.register(
     "ghm_counts(Tensor input, Tensor target, Tensor? mask, float mu, int bins) -> Tensor",

@@ -224,10 +224,12 @@ def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return loss, gradient
 
 
-OPERATOR = fused.register(
-    "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
-    " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
-    " bool gradient) -> (Tensor, Tensor)",
-    _native,
-    _allocate,
+OPERATOR = fused.differentiable(
+    fused.register(
+        "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
+        " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
+        " bool gradient) -> (Tensor, Tensor)",
+        _native,
+        _allocate,
+    )
 )
