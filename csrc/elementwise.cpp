@@ -15,33 +15,46 @@ template <class T> struct Constants { T positive, negative, gamma, keep, smoothi
 // Operands of one block; used where there is more than a hard target and constant weights.
 template <class T> struct Operands { const T *mask, *weight, *pos_weight, *alpha_positive, *alpha_negative, *upstream; };
 
+// Hard targets, constant weights: nearly every call. `soft` is set where a target is neither 0 nor 1; the block is then
+// to be computed anew.
 template <class T, Focus focus, bool values, bool slopes>
-T plain_block(const T* z, const T* y, int64_t n, const Constants<T>& c, T* value, T* slope) {
-    T total = 0;
-#pragma omp simd reduction(+ : total)
+T plain_block(const T* z, const T* y, int64_t n, const Constants<T>& c, T* value, T* slope, bool* soft) {
+    T total = 0, turn_positive = -c.positive * c.scale, turn_negative = c.negative * c.scale;
+    int others = 0;
+#pragma omp simd reduction(+ : total) reduction(| : others)
     for (int64_t i = 0; i < n; i++) {
-        T positive = y[i], negative = 1 - positive;
-        T alpha = c.positive * positive + c.negative * negative;
-        Point<T> point = focal<T, focus>(z[i], positive, negative, T(1), c.gamma);
-        T weighed = alpha * point.value;
+        bool positive = y[i] == 1;
+        others |= !positive && y[i] != 0;
+        Point<T> point = hard_focal<T, focus>(positive ? -z[i] : z[i], c.gamma);
+        T weighed = (positive ? c.positive : c.negative) * point.value;
         total += weighed;
         if (values) value[i] = weighed;
-        if (slopes) slope[i] = (alpha * c.scale) * point.slope;
+        if (slopes) slope[i] = (positive ? turn_positive : turn_negative) * point.slope;
     }
+    *soft = others != 0;
     return total;
 }
 
-template <class T, Focus focus>
+template <class T, Focus focus, bool hard>
 T full_block(const T* z, const T* y, int64_t n, const Constants<T>& c, const Operands<T>& o, T* value, T* slope) {
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < n; i++) {
         bool kept = o.mask[i] != 0;
         T score = kept ? z[i] : T(0), label = kept ? y[i] : T(0);
-        T positive = label * c.keep + c.smoothing, negative = (1 - label) * c.keep + c.smoothing;
-        T alpha = c.positive * o.alpha_positive[i] * positive + c.negative * o.alpha_negative[i] * negative;
-        T weight = alpha * o.weight[i];
-        Point<T> point = focal<T, focus>(score, positive, negative, o.pos_weight[i], c.gamma);
+        T positive = hard ? label : label * c.keep + c.smoothing;
+        T negative = hard ? 1 - label : (1 - label) * c.keep + c.smoothing;
+        T weight = (c.positive * o.alpha_positive[i] * positive + c.negative * o.alpha_negative[i] * negative) * o.weight[i];
+        Point<T> point;
+        if (hard) {
+            point = hard_focal<T, focus>(label == 1 ? -score : score, c.gamma);
+            if (label == 1) {
+                weight *= o.pos_weight[i];
+                point.slope = -point.slope;
+            }
+        } else {
+            point = soft_focal<T, focus>(score, positive, negative, o.pos_weight[i], c.gamma);
+        }
         T weighed = kept ? weight * point.value : T(0);
         total += weighed;
         value[i] = weighed;
@@ -58,7 +71,7 @@ template <class T> Targets look_at(const T* y, const T* mask, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         bool kept = mask == nullptr || mask[i] != 0, inside = y[i] >= 0 && y[i] <= 1;
         outside |= kept && !inside;
-        soft |= y[i] != 0 && y[i] != 1;
+        soft |= kept && y[i] != 0 && y[i] != 1;
     }
     return {outside != 0, soft != 0};
 }
@@ -130,26 +143,28 @@ template <class T> class SigmoidKernel {
         T scores[BLOCK], labels[BLOCK], slopes[BLOCK];
         const T* z = read(input, begin, n, scores);
         const T* y = read(call.target, begin, n, labels);
-        Focus focus = focus_for(y, nullptr, n);
         T* value = values ? static_cast<T*>(common.loss) + begin : nullptr;
-        if (!gradient.data) return values ? plain_for<true, false>(focus, z, y, n, value, nullptr)
-                                          : plain_for<false, false>(focus, z, y, n, nullptr, nullptr);
-        T* slope = gradient.place(begin, slopes);
-        T total = values ? plain_for<true, true>(focus, z, y, n, value, slope)
-                         : plain_for<false, true>(focus, z, y, n, nullptr, slope);
-        gradient.write(begin, n, slope);
+        T* slope = gradient.data ? gradient.place(begin, slopes) : nullptr;
+        bool soft;
+        T total = plain_for(z, y, n, value, slope, &soft);
+        if (soft) return run_full(begin, n);
+        if (gradient.data) gradient.write(begin, n, slope);
         return total;
     }
 
+    T plain_for(const T* z, const T* y, int64_t n, T* value, T* slope, bool* soft) {
+        if (slope) return value ? plain_with<true, true>(z, y, n, value, slope, soft)
+                                : plain_with<false, true>(z, y, n, value, slope, soft);
+        return value ? plain_with<true, false>(z, y, n, value, slope, soft)
+                     : plain_with<false, false>(z, y, n, value, slope, soft);
+    }
+
     template <bool with_values, bool with_slopes>
-    T plain_for(Focus focus, const T* z, const T* y, int64_t n, T* value, T* slope) {
-        switch (focus) {
-            case GAMMA0: return plain_block<T, GAMMA0, with_values, with_slopes>(z, y, n, constants, value, slope);
-            case GAMMA1: return plain_block<T, GAMMA1, with_values, with_slopes>(z, y, n, constants, value, slope);
-            case GAMMA2: return plain_block<T, GAMMA2, with_values, with_slopes>(z, y, n, constants, value, slope);
-            case POWER: return plain_block<T, POWER, with_values, with_slopes>(z, y, n, constants, value, slope);
-            default: return plain_block<T, MIXED, with_values, with_slopes>(z, y, n, constants, value, slope);
-        }
+    T plain_with(const T* z, const T* y, int64_t n, T* value, T* slope, bool* soft) {
+        if (call.gamma == 0) return plain_block<T, GAMMA0, with_values, with_slopes>(z, y, n, constants, value, slope, soft);
+        if (call.gamma == 1) return plain_block<T, GAMMA1, with_values, with_slopes>(z, y, n, constants, value, slope, soft);
+        if (call.gamma == 2) return plain_block<T, GAMMA2, with_values, with_slopes>(z, y, n, constants, value, slope, soft);
+        return plain_block<T, POWER, with_values, with_slopes>(z, y, n, constants, value, slope, soft);
     }
 
     T run_full(int64_t begin, int64_t n) {
@@ -165,28 +180,21 @@ template <class T> class SigmoidKernel {
                                 read_or(common.upstream, T(1), begin, n, upstreams)};
         T* value = values ? static_cast<T*>(common.loss) + begin : losses;
         T* slope = gradient.data ? gradient.place(begin, slopes) : slopes;
-        T total = full_for(focus_for(y, operands.mask, n), z, y, n, operands, value, slope);
+        Targets targets = look_at(y, operands.mask, n);
+        if (targets.outside) __atomic_store_n(&outside, 1, __ATOMIC_RELAXED);
+        bool hard = !targets.soft && call.smoothing == 0;
+        T total = hard ? full_with<true>(z, y, n, operands, value, slope)
+                       : full_with<false>(z, y, n, operands, value, slope);
         if (gradient.data) gradient.write(begin, n, slope);
         return total;
     }
 
-    T full_for(Focus focus, const T* z, const T* y, int64_t n, const Operands<T>& operands, T* value, T* slope) {
-        switch (focus) {
-            case GAMMA0: return full_block<T, GAMMA0>(z, y, n, constants, operands, value, slope);
-            case GAMMA1: return full_block<T, GAMMA1>(z, y, n, constants, operands, value, slope);
-            case GAMMA2: return full_block<T, GAMMA2>(z, y, n, constants, operands, value, slope);
-            case POWER: return full_block<T, POWER>(z, y, n, constants, operands, value, slope);
-            default: return full_block<T, MIXED>(z, y, n, constants, operands, value, slope);
-        }
-    }
-
-    Focus focus_for(const T* y, const T* mask, int64_t n) {
-        Targets targets = look_at(y, mask, n);
-        if (targets.outside) __atomic_store_n(&outside, 1, __ATOMIC_RELAXED);
-        if (call.gamma == 0) return GAMMA0;
-        if (call.gamma == 1) return GAMMA1;
-        if (call.gamma == 2) return GAMMA2;
-        return targets.soft || call.smoothing != 0 ? MIXED : POWER;
+    template <bool hard>
+    T full_with(const T* z, const T* y, int64_t n, const Operands<T>& operands, T* value, T* slope) {
+        if (call.gamma == 0) return full_block<T, GAMMA0, hard>(z, y, n, constants, operands, value, slope);
+        if (call.gamma == 1) return full_block<T, GAMMA1, hard>(z, y, n, constants, operands, value, slope);
+        if (call.gamma == 2) return full_block<T, GAMMA2, hard>(z, y, n, constants, operands, value, slope);
+        return full_block<T, POWER, hard>(z, y, n, constants, operands, value, slope);
     }
 
     const equipoise_sigmoid_call& call;

@@ -27,7 +27,7 @@ template <> struct Format<float> {
     static constexpr int mantissa = 23, bias = 127;
     static constexpr float round_to_whole = 12582912.0f;         // 1.5 * 2^23: adding it leaves a whole number
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-    static constexpr float vanishes = 104.0f;                    // exp(-104) rounds to 0
+    static constexpr float vanishes = 86.9f;                     // beyond, exp(-a) may be no normal number
     static constexpr Bits sqrt_half = 0x3f3504f3;
     static constexpr float smallest_normal = 1.17549435e-38f, lift = 16777216.0f;  // 2^24
     static constexpr int lift_exponent = 24;
@@ -38,7 +38,7 @@ template <> struct Format<double> {
     static constexpr int mantissa = 52, bias = 1023;
     static constexpr double round_to_whole = 6755399441055744.0; // 1.5 * 2^52
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
-    static constexpr double vanishes = 746.0;
+    static constexpr double vanishes = 707.9;
     static constexpr Bits sqrt_half = 0x3fe6a09e667f3bcdLL;
     static constexpr double smallest_normal = 2.2250738585072014e-308, lift = 18014398509481984.0;  // 2^54
     static constexpr int lift_exponent = 54;
@@ -103,19 +103,19 @@ template <class T> EQUIPOISE_INLINE T twice_atanh(T s) {
     return 2 * (s + s * w * atanh_tail(w));
 }
 
-// exp(-a) for a >= 0 or NaN (and for the little below 0 that rounding makes). The power of two is multiplied in two
-// steps, so that results below the smallest normal number are right.
+// exp(-a) for a >= 0 or NaN (and for the little below 0 that rounding makes); 0 where it is below the normal numbers.
 template <class T> EQUIPOISE_INLINE T exp_of_minus(T a) {
     using F = Format<T>;
     using Bits = typename F::Bits;
-    T x = a > F::vanishes ? -F::vanishes : -a;  // the comparison is false for NaN
+    bool vanishes = a > F::vanishes;  // false for NaN, which goes through
+    T x = vanishes ? -F::vanishes : -a;
     T shifted = x * T(1.44269504088896340736) + F::round_to_whole;
     Bits power = to_bits(shifted) - to_bits(F::round_to_whole);
     T whole = shifted - F::round_to_whole;
     T r = (x - whole * F::ln2_high) - whole * F::ln2_low;
     T result = (exp_tail(r) * r) * r + r + 1;
-    Bits half = power >> 1, rest = power - half;
-    return result * from_bits(Bits((half + F::bias) << F::mantissa)) * from_bits(Bits((rest + F::bias) << F::mantissa));
+    result *= from_bits(Bits((power + F::bias) << F::mantissa));
+    return vanishes ? T(0) : result;
 }
 
 // log(1 + e) for e in [0, 1], with full relative accuracy

@@ -4,9 +4,8 @@
 
 namespace EQUIPOISE_LEVEL {
 
-// How the focusing exponent is computed: 0, 1 and 2 need no power; POWER takes any gamma and hard targets, MIXED any
-// target.
-enum Focus { GAMMA0, GAMMA1, GAMMA2, POWER, MIXED };
+// How the focusing exponent is computed: 0, 1 and 2 need no power.
+enum Focus { GAMMA0, GAMMA1, GAMMA2, POWER };
 
 template <class T> struct Point { T value, slope; };
 
@@ -21,14 +20,30 @@ template <class T> EQUIPOISE_INLINE Sigmoid<T> sigmoid(T z) {
     s.votes_positive = z >= 0;
     s.distance = s.votes_positive ? z : -z;
     s.e = exp_of_minus(s.distance);
-    s.near = 1 / (1 + s.e);
+    T once = 1 + s.e, twice = 2 + s.e, inverse = 1 / (once * twice);  // one division serves both
+    s.near = twice * inverse;
     s.far = s.e * s.near;
-    s.log_norm = log1p_of_unit(s.e);
+    s.log_norm = twice_atanh(s.e * (once * inverse));
     return s;
 }
 
 // product of a factor that may be 0 and a quantity that may then be infinite; NaN stays NaN
 template <class T> EQUIPOISE_INLINE T zero_wins(T factor, T quantity) { return factor > 0 ? factor * quantity : 0 * factor; }
+
+// A hard target: q^gamma * -log(1 - q) and its derivative, where q = sigmoid(w) and w is the score of the wrong class.
+template <class T, Focus focus> EQUIPOISE_INLINE Point<T> hard_focal(T w, T gamma) {
+    Sigmoid<T> s = sigmoid(w);
+    bool wrong = s.votes_positive;
+    T q = wrong ? s.near : s.far, p = wrong ? s.far : s.near;
+    T ce = (wrong ? s.distance : T(0)) + s.log_norm;
+    if (focus == GAMMA0) return {ce, q};
+    T pull = zero_wins(p, ce);
+    if (focus == GAMMA1) return {q * ce, q * (q + pull)};
+    if (focus == GAMMA2) return {(q * q) * ce, (q * q) * (q + 2 * pull)};
+    T minus_log_q = (wrong ? T(0) : s.distance) + s.log_norm;
+    T modulator = exp_of_minus(gamma * minus_log_q);
+    return {modulator * ce, modulator * (q + gamma * pull)};
+}
 
 // The cross-entropy -weighed log sigmoid(z) - negative log sigmoid(-z) and its derivative.
 template <class T> EQUIPOISE_INLINE Point<T> cross_entropy(const Sigmoid<T>& s, T weighed, T negative) {
@@ -39,9 +54,9 @@ template <class T> EQUIPOISE_INLINE Point<T> cross_entropy(const Sigmoid<T>& s, 
     return {straight + (weighed + negative) * s.log_norm, s.votes_positive ? slope : -slope};
 }
 
-// q^gamma * cross-entropy, where q is the probability given to the wrong class. positive + negative = 1.
+// Any target: q^gamma * cross-entropy, where q is the probability given to the wrong class. positive + negative = 1.
 template <class T, Focus focus>
-EQUIPOISE_INLINE Point<T> focal(T z, T positive, T negative, T pos_weight, T gamma) {
+EQUIPOISE_INLINE Point<T> soft_focal(T z, T positive, T negative, T pos_weight, T gamma) {
     Sigmoid<T> s = sigmoid(z);
     Point<T> ce = cross_entropy(s, pos_weight * positive, negative);
     if (focus == GAMMA0) return ce;
@@ -50,22 +65,15 @@ EQUIPOISE_INLINE Point<T> focal(T z, T positive, T negative, T pos_weight, T gam
     T turn = negative - positive;
     T against = s.votes_positive ? negative : positive;
     T with_it = s.votes_positive ? positive : negative;
+    T q = against * s.near + with_it * s.far;
     if (focus == GAMMA1 || focus == GAMMA2) {
-        T q = against * s.near + with_it * s.far;
         T change = turn * zero_wins(s.near * s.far, ce.value);
         if (focus == GAMMA1) return {q * ce.value, change + q * ce.slope};
         return {(q * q) * ce.value, q * (2 * change + q * ce.slope)};
     }
-    T minus_log_q, ratio;  // ratio = near * far / q
-    if (focus == POWER) {
-        minus_log_q = against == 0 ? s.distance + s.log_norm : s.log_norm;
-        ratio = against == 0 ? s.near : s.far;
-    } else {
-        T mix = against + with_it * s.e;
-        minus_log_q = against == 0 ? s.distance + s.log_norm : s.log_norm - log_of_positive(mix);
-        T q = against * s.near + with_it * s.far;
-        ratio = q > 0 ? s.near * (s.far / q) : T(1);
-    }
+    T mix = against + with_it * s.e;
+    T minus_log_q = against == 0 ? s.distance + s.log_norm : s.log_norm - log_of_positive(mix);
+    T ratio = q > 0 ? s.near * (s.far / q) : T(1);  // near * far / q
     T modulator = exp_of_minus(gamma * minus_log_q);
     return {modulator * ce.value, modulator * (gamma * turn * zero_wins(ratio, ce.value) + ce.slope)};
 }

@@ -31,20 +31,20 @@ template <class T> EQUIPOISE_INLINE T margin(T own, T sum) {
 }
 
 // Returns the sum of the losses. With the margin d of the target to all other classes together p = sigmoid(d), so a row is
-// a sigmoid loss with target 1; its slope reaches the other classes in proportion to their exponentials.
+// a sigmoid loss with w = -d; its slope reaches the other classes in proportion to their exponentials.
 template <class T, Focus focus> static T hard_points(const RowBlock<T>& rows, HardRows<T>& hard, T gamma, T* value) {
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < rows.n; i++) {
         bool kept = rows.kept[i] != 0;
         T sum = rows.sum[i];
-        Point<T> point = focal<T, focus>(margin(hard.own[i] - rows.shift[i], sum), T(1), T(0), T(1), gamma);
+        Point<T> point = hard_focal<T, focus>(-margin(hard.own[i] - rows.shift[i], sum), gamma);
         T weighed = kept ? rows.weight[i] * point.value : T(0);
         T slope = kept ? (rows.weight[i] * rows.factor[i]) * point.slope : T(0);
         total += weighed;
         value[i] = weighed;
-        hard.slope[i] = slope;
-        hard.others[i] = sum == 0 ? T(0) : -slope / sum;
+        hard.slope[i] = -slope;
+        hard.others[i] = sum == 0 ? T(0) : slope / sum;
     }
     return total;
 }

@@ -1,4 +1,4 @@
-"""The compiled library is loaded or is not, with a reason; whatever the file, nothing raises and nothing else changes."""
+"""The compiled library is loaded or is not, with a reason; whatever the file, nothing raises or changes besides."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def labels(name: str, value: object) -> Tensor:
 
 def same_shape(name: str, value: Tensor, expected: Sequence[int], what: str) -> None:
     """Checks that `value` has the shape `expected`, described as `what`."""
-    if value.shape != torch.Size(expected):
+    if value.shape != expected and list(value.shape) != list(expected):
         raise ValueError(f"`{name}` must have {what}, {list(expected)}, got shape {list(value.shape)}")
 
 
@@ -72,6 +72,8 @@ def within(name: str, value: Tensor, low: float, high: float = math.inf) -> None
 
 def scalar(name: str, value: Scalar, low: float, high: float = math.inf) -> Scalar:
     """Checks that `value` is a number or 0-d tensor in `[low, high]`; numbers come back as `float`."""
+    if type(value) is float and low <= value <= high and abs(value) != math.inf:
+        return value  # nearly every call, and looking further takes longer than a small loss
     if isinstance(value, Tensor):
         if value.ndim:
             raise ValueError(f"`{name}` must be a number or a 0-d tensor, got {describe(value)}")
@@ -107,6 +109,8 @@ def number(name: str, value: Scalar, low: float, high: float = math.inf) -> floa
 
 def whole(name: str, value: int, low: float = -math.inf) -> int:
     """Checks that `value` is a whole number of at least `low`."""
+    if type(value) is int and value >= low:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"`{name}` must be a whole number, got {describe(value)}")
     if value < low:

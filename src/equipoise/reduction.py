@@ -78,4 +78,4 @@ def reduce(values: Tensor, divisor: Callable[[], Tensor], *, reduction: str, sca
 
 def check_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
     """Checks that `reduction` is one of `allowed`."""
-    return checks.choice("reduction", reduction, allowed)
+    return reduction if reduction in allowed else checks.choice("reduction", reduction, allowed)

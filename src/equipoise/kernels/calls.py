@@ -1,4 +1,4 @@
-"""Calls of the C interface: tensors and options packed as `csrc/interface.h` lays them out, every field 8 bytes wide."""
+"""Calls of the C interface: tensors and options packed as `csrc/interface.h` has them, every field 8 bytes wide."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ SOFTMAX = struct.Struct("<" + COMMON + "4q" + 4 * OPERAND + "2d")
 GHM = struct.Struct("<" + COMMON + 3 * OPERAND + "d4q")
 
 
-class TargetError(ValueError):
-    """A target leaves its range; the caller, who knows the range, says so in the user's words."""
+Operand = tuple[int, int, int, int]
 
 
 class Packer:
@@ -46,16 +45,20 @@ class Packer:
 
     def address(self, tensor: Tensor) -> int:
         """The address of the tensor's elements in row-major order, copied where they lie otherwise."""
-        tensor = tensor.contiguous()
-        self.held.append(tensor)
+        if not tensor.is_contiguous():
+            tensor = tensor.contiguous()
+            self.held.append(tensor)
         return tensor.data_ptr()
 
-    def operand(self, tensor: Tensor | None) -> tuple[int, int, int, int]:
+    def operand(self, tensor: Tensor | None) -> Operand:
         """`(address, dtype, inner, count)`: element i of the shape meets element `i // inner % count` of the tensor."""
         if tensor is None:
             return ABSENT
         if tensor.shape == self.shape:
-            return self.address(tensor), DTYPES[tensor.dtype], 1, max(tensor.numel(), 1)
+            return self.address(tensor), DTYPES[tensor.dtype], 1, tensor.numel() or 1
+        return self._broadcast(tensor)
+
+    def _broadcast(self, tensor: Tensor) -> Operand:
         sizes = list(tensor.shape)
         inner = 1
         while sizes and sizes[-1] == 1:  # one element for all places of these dimensions
@@ -109,7 +112,7 @@ def _run(function: str, call: bytes) -> None:
     if status & OUT_OF_MEMORY:
         raise MemoryError("the loss could not allocate its partial sums")
     if status & TARGET_OUT_OF_RANGE:
-        raise TargetError
+        raise native.TargetError
 
 
 def sigmoid(
@@ -169,13 +172,13 @@ def softmax(
     """Writes loss and gradient of the softmax family; `ops.rowwise.eager_softmax_loss` explains the arguments."""
     packer = Packer(target.shape)
     operand = packer.operand
-    rows = 1 if input.ndim == 1 else input.shape[0]
-    classes = input.shape[0] if input.ndim == 1 else input.shape[1]
+    shape = input.shape
+    rows, classes = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
     call = SOFTMAX.pack(
         *_common(packer, input, loss, gradient, upstream, divisor, reduction, scale),
         rows,
         classes,
-        target.numel() // max(rows, 1),
+        target.numel() // (rows or 1),
         ignore_index,
         *operand(target),
         *_vector(packer, class_weight),
@@ -187,8 +190,8 @@ def softmax(
     _run("equipoise_softmax", call)
 
 
-def _vector(packer: Packer, vector: Tensor | None) -> tuple[int, int, int, int]:
-    """A vector that is looked up by class."""
+def _vector(packer: Packer, vector: Tensor | None) -> Operand:
+    """A vector in the computing dtype that is looked up by class."""
     return ABSENT if vector is None else (packer.address(vector), DTYPES[vector.dtype], 1, vector.numel())
 
 

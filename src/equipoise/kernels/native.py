@@ -44,6 +44,10 @@ class Status:
     threads: str = "torch's pool"
 
 
+class TargetError(ValueError):
+    """A target leaves its range; the caller, who knows the range, says so in the user's words."""
+
+
 class _UnusableError(Exception):
     """Why a file is not loaded."""
 
@@ -54,7 +58,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "equipoise_level": ([], ctypes.c_char_p),
         "equipoise_set_level": ([ctypes.c_int32], ctypes.c_int32),
         "equipoise_set_parallel_for": ([ctypes.c_void_p], None),
-        # the packed calls of calls.py
+        # a packed call, see calls.py
         "equipoise_sigmoid": ([ctypes.c_char_p], ctypes.c_int32),
         "equipoise_softmax": ([ctypes.c_char_p], ctypes.c_int32),
         "equipoise_ghm": ([ctypes.c_char_p], ctypes.c_int32),
@@ -62,9 +66,6 @@ def _declare(library: ctypes.CDLL) -> None:
     for name, (arguments, result) in types.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, result
-    for kernel in (library.equipoise_sigmoid, library.equipoise_softmax, library.equipoise_ghm):
-        kernel.argtypes = (ctypes.c_char_p,)  # a packed call, see calls.py
-        kernel.restype = ctypes.c_int32
 
 
 def _open(path: Path) -> ctypes.CDLL:

@@ -24,7 +24,7 @@ from ..reduction import compute_dtype, count, keep, reduce
 from . import fused
 
 
-def sigmoid_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+def sigmoid_loss(input: Tensor, tensors: fused.Tensors, options: fused.Options) -> Tensor:
     """The sigmoid losses, masked, weighed and reduced, by the fastest means at hand.
 
     Args:
@@ -32,11 +32,9 @@ def sigmoid_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tup
         tensors: the tensors that `eager_sigmoid_loss` takes after `input`.
         options: what it takes after them.
     """
-    if fused.fits(input, tensors, options):
-        try:
-            return fused.run(OPERATOR, eager_sigmoid_loss, input, tensors, options)
-        except calls.TargetError:
-            pass  # what follows says what is wrong with it
+    loss = fused.run(KERNEL, input, tensors, options)
+    if loss is not None:
+        return loss
     target, mask, *_ = tensors
     check_probabilities(input, target, mask)
     return eager_sigmoid_loss(input, *tensors, *options)
@@ -87,12 +85,12 @@ def eager_sigmoid_loss(
     yes, no = labels, 1 - labels
     if not is_zero(smoothing):
         yes, no = (side * (1 - smoothing) + smoothing / 2 for side in (yes, no))
-    values = sigmoid_values(scores, yes, no, gamma=gamma, pos_weight=cast(pos_weight, dtype))
+    values = sigmoid_values(scores, yes, no, gamma=gamma, pos_weight=as_dtype(pos_weight, dtype))
     if alpha_positive is not None and alpha_negative is not None:
-        values = (positive * cast(alpha_positive, dtype) * yes + negative * cast(alpha_negative, dtype) * no) * values
+        values = (positive * alpha_positive.to(dtype) * yes + negative * alpha_negative.to(dtype) * no) * values
     elif positive != 1 or negative != 1:
         values = (positive * yes + negative * no) * values
-    values = keep(values if weight is None else values * cast(weight, dtype), mask)
+    values = keep(values if weight is None else values * weight.to(dtype), mask)
 
     def own_divisor() -> Tensor:
         return labels.sum().clamp_min(1) if reduction == "mean_positive" else count(mask, values)
@@ -100,8 +98,8 @@ def eager_sigmoid_loss(
     return reduce(values, own_divisor if divisor is None else lambda: divisor, reduction=reduction, scale=scale)
 
 
-def cast(option: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """An option in the computing dtype."""
+def as_dtype(option: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """An option, if there is one, in the computing dtype."""
     return None if option is None else option.to(dtype)
 
 
@@ -153,23 +151,21 @@ def _log_mix(against: Tensor, with_it: Tensor, distance: Tensor) -> Tensor:
 
 
 def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    reduction, _, gradient = rest[-3:]
-    return fused.outputs(input, input.shape, reduction, gradient)
+    return fused.outputs(input, input.shape, rest[-3], rest[-1])
 
 
 def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    loss, gradient = _allocate(input, *rest)
-    *arguments, wanted = rest
-    calls.sigmoid(input, loss, gradient if wanted else None, *arguments)
+    *arguments, gradient_wanted = rest
+    loss, gradient = fused.outputs(input, input.shape, rest[-3], gradient_wanted)
+    calls.sigmoid(input, loss, gradient if gradient_wanted else None, *arguments)
     return loss, gradient
 
 
-OPERATOR = fused.differentiable(
-    fused.register(
-        "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
-        " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
-        " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
-        _native,
-        _allocate,
-    )
+KERNEL = fused.kernel(
+    "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
+    " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
+    " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+    eager_sigmoid_loss,
 )

@@ -1,49 +1,74 @@
 """How a fused kernel takes part in autograd: loss and gradient are computed together, in the forward pass.
 
-Each family registers one operator with the signature
+Each family has an operator with the signature
 
     op(input, *tensors, upstream, *options, gradient) -> (loss, gradient)
 
-and has an eager form `eager(input, *tensors, *options) -> loss` in plain torch: the fallback, and the way to second
-derivatives. Two things know the derivative: the operator itself, for torch.compile and torch.export, which trace it; and
-an `autograd.Function` around it, for all other calls, because it is quicker than a small loss and can hand out memory.
+and an eager form `eager(input, *tensors, *options) -> loss` in plain torch: the fallback, and the way to second
+derivatives. Two things know the derivative: the operator itself, for torch.compile and torch.export, which trace it;
+and an `autograd.Function` around it, for all other calls, because it is quicker than a small loss and can hand out
+memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..kernels import native
-from ..reduction import compute_dtype
 
-Operator = Callable[..., tuple[Tensor, Tensor]]
-Eager = Callable[..., Tensor]
+Tensors = tuple[Any, ...]  # each a tensor or None
+Options = tuple[Any, ...]
+Gradients = tuple[Tensor | None, ...]
 
-LIBRARY = torch.library.Library("equipoise", "DEF")
+LIBRARY = torch.library.Library("equipoise", "DEF")  # type: ignore[no-untyped-call]
 HALF = (torch.float16, torch.bfloat16)
-PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = {Tensor, torch.nn.Parameter}
+PLAIN_OR_NONE = {*PLAIN, type(None)}
+NUMBERS = {float, int, bool, str}
 
 
-def register(schema: str, implementation: Operator, fake: Operator) -> Operator:
+def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """Registers an operator for the CPU; `fake` tells the compiler the shapes and dtypes of its results."""
     name = schema.partition("(")[0]
-    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(name, implementation, "CPU")
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, implementation, "CPU")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equipoise::{name}", fake, lib=LIBRARY)
-    operator: Operator = getattr(torch.ops.equipoise, name).default
-    return operator
+    return getattr(torch.ops.equipoise, name).default
 
 
-def differentiable(operator: Operator) -> Operator:
-    """Tells torch.compile and torch.export the derivative of an operator: its second result, or a further call.
+@dataclass(frozen=True)
+class Kernel:
+    """A family's ways to compute a loss and its gradient.
 
-    The further call takes the upstream gradient along. It serves half precision, and calls without a gradient.
+    Attributes:
+        operator: the registered operator.
+        implementation: what the operator calls on the CPU.
+        eager: the loss in plain torch.
     """
-    upstream_at = [argument.name for argument in operator._schema.arguments].index("upstream")  # type: ignore[attr-defined]
+
+    operator: Callable[..., tuple[Tensor, Tensor]]
+    implementation: Callable[..., tuple[Tensor, Tensor]]
+    eager: Callable[..., Tensor]
+
+
+def kernel(
+    schema: str,
+    implementation: Callable[..., tuple[Tensor, Tensor]],
+    fake: Callable[..., tuple[Tensor, Tensor]],
+    eager: Callable[..., Tensor],
+) -> Kernel:
+    """Registers a family's operator and tells torch.compile and torch.export its derivative.
+
+    That is its second result, or what a further call computes, which takes the upstream gradient along: for half
+    precision, and for calls that asked for no gradient.
+    """
+    operator = register(schema, implementation, fake)
+    upstream_at = [argument.name for argument in operator._schema.arguments].index("upstream")
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.set_materialize_grads(False)
@@ -51,11 +76,9 @@ def differentiable(operator: Operator) -> Operator:
         ctx.options = inputs[upstream_at + 1 : -1]
         ctx.save_for_backward(*((output[1],) if ctx.is_known else inputs[:upstream_at]))
 
-    def backward(ctx: Any, upstream: Tensor | None, second: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, second: Tensor | None) -> Gradients:
         if second is not None:
-            raise RuntimeError(
-                f"{operator} has no second derivative: compute the loss within equipoise.kernels.eager()"
-            )
+            raise RuntimeError(f"{operator} has no second derivative: compute the loss in equipoise.kernels.eager()")
         gradient = None
         if upstream is not None and ctx.is_known:
             (gradient,) = ctx.saved_tensors
@@ -65,44 +88,72 @@ def differentiable(operator: Operator) -> Operator:
         return gradient, *(None,) * (upstream_at + len(ctx.options) + 1)
 
     torch.library.register_autograd(operator, backward, setup_context=set_up, lib=LIBRARY)
-    return operator
+    return Kernel(operator, implementation, eager)
 
 
 def outputs(input: Tensor, losses: Sequence[int], reduction: str, gradient: bool) -> tuple[Tensor, Tensor]:
     """Uninitialised memory for the loss, and for the gradient if it is wanted."""
-    loss = input.new_empty(losses if reduction == "none" else (), dtype=compute_dtype(input))
-    # not empty_like: a gradient is written in row-major order, however the input lies
-    return loss, input.new_empty(input.shape if gradient else (0,))
+    if input.dtype in HALF:
+        loss = input.new_empty(losses if reduction == "none" else (), dtype=torch.float32)
+    else:
+        loss = input.new_empty(losses if reduction == "none" else ())
+    if not gradient:
+        return loss, input.new_empty(0)
+    # a gradient is written in row-major order, however the input lies
+    return loss, torch.empty_like(input) if input.is_contiguous() else input.new_empty(input.shape)
 
 
-def fits(input: Tensor, tensors: Sequence[Tensor | None], options: Sequence[object]) -> bool:
-    """Whether the kernels can take this call: plain CPU tensors, no gradient but the input's, no function transform."""
-    if input.device.type != "cpu" or not native.is_active():
+def fits(input: Tensor, tensors: Tensors) -> bool:
+    """Whether the kernels can take these tensors: plain ones on the CPU, no gradient but the input's, no transform."""
+    if not (input.is_cpu and native.is_active()):
         return False
-    for other in (*tensors, *options):
-        if isinstance(other, Tensor) and (other.requires_grad or other.device.type != "cpu"):
+    for other in tensors:
+        if other is not None and (other.requires_grad or not other.is_cpu):
             return False
-    if torch.compiler.is_compiling():
-        # an option in a tensor would have to be read while nothing is computed yet
-        return not any(isinstance(option, Tensor) for option in options)
-    return (
+    return torch.compiler.is_compiling() or (
         type(input) in PLAIN
+        and PLAIN_OR_NONE.issuperset(map(type, tensors))
         and input.layout is torch.strided
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
+        and torch._C._get_tracing_state() is None
     )
 
 
-def run(
-    operator: Operator, eager: Eager, input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]
-) -> Tensor:
-    """The loss of a fused kernel, with a gradient with respect to `input` where one is wanted."""
-    options = tuple(option.item() if isinstance(option, Tensor) else option for option in options)
+def run(kernel: Kernel, input: Tensor, tensors: Tensors, options: Options) -> Tensor | None:
+    """The loss of a fused kernel, with a gradient with respect to `input` where one is wanted.
+
+    None where the eager form must take over: because the kernels cannot take this call, or to say what is wrong with
+    a target.
+    """
+    if not fits(input, tensors):
+        return None
+    if not NUMBERS.issuperset(map(type, options)):
+        scalars = [option for option in options if isinstance(option, Tensor)]
+        # while nothing is computed yet, an option in a tensor cannot be read
+        if torch.compiler.is_compiling() or not fits(input, tuple(scalars)):
+            return None
+        options = tuple(option.item() if isinstance(option, Tensor) else option for option in options)
     wants_gradient = input.requires_grad and torch.is_grad_enabled()
-    if torch.compiler.is_compiling() or not wants_gradient:
-        return operator(input, *tensors, None, *options, wants_gradient and input.dtype not in HALF)[0]
-    loss: Tensor = _Fused.apply(operator, eager, options, input, *tensors)
-    return loss
+    try:
+        if wants_gradient and not torch.compiler.is_compiling():
+            # the other arguments in one: each of its own would be looked at by torch
+            return _apply(input, (kernel, tensors, options))
+        return _way(kernel)(input, *tensors, None, *options, wants_gradient and input.dtype not in HALF)[0]
+    except native.TargetError:
+        return None
+
+
+def _way(kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The operator where somebody watches (the compiler, a dispatch mode, the profiler), else what it calls: the way
+    there is longer than a small loss.
+    """
+    watched = (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch.autograd.profiler._is_profiler_enabled
+    )
+    return kernel.operator if watched else kernel.implementation
 
 
 def _beside(upstream: Tensor, gradient: Tensor) -> Tensor:
@@ -119,18 +170,17 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, operator: Operator, eager: Eager, options: tuple[Any, ...], input: Tensor, *tensors: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, input: Tensor, call: tuple[Kernel, Tensors, Options]) -> Tensor:
+        kernel, tensors, options = call
         ctx.is_half = input.dtype in HALF
-        loss, gradient = operator(input, *tensors, None, *options, not ctx.is_half)
+        loss, gradient = _way(kernel)(input, *tensors, None, *options, not ctx.is_half)
         ctx.save_for_backward(input, *tensors)
-        ctx.call = operator, eager, options
+        ctx.kernel, ctx.options = kernel, options
         ctx.gradient = None if ctx.is_half else gradient
         return loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         gradient, ctx.gradient = ctx.gradient, None
         if torch.is_grad_enabled():
             gradient = _differentiable(ctx, upstream)
@@ -143,21 +193,22 @@ class _Fused(torch.autograd.Function):
             gradient = _again(ctx, None) if gradient is None else gradient
             if upstream.ndim or upstream.item() != 1:
                 gradient.mul_(_beside(upstream, gradient))
-        return None, None, None, gradient, *(None,) * (len(ctx.needs_input_grad) - 4)
+        return gradient, None
+
+
+# What `_Fused.apply` calls after it has seen to function transforms, which `fits` leaves to the eager form.
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, _Fused).apply
 
 
 def _again(ctx: Any, upstream: Tensor | None) -> Tensor:
     """The gradient, computed once more."""
-    operator, _, options = ctx.call
-    input, *tensors = ctx.saved_tensors
-    gradient: Tensor = operator(input, *tensors, upstream, *options, True)[1]
+    score, *tensors = ctx.saved_tensors
+    gradient: Tensor = _way(ctx.kernel)(score, *tensors, upstream, *ctx.options, True)[1]
     return gradient
 
 
 def _differentiable(ctx: Any, upstream: Tensor) -> Tensor:
     """The gradient with a graph of its own."""
-    _, eager, options = ctx.call
-    input, *tensors = ctx.saved_tensors
-    loss = eager(input, *tensors, *options)
-    (gradient,) = torch.autograd.grad(loss, input, upstream, create_graph=True)
-    return gradient
+    score, *tensors = ctx.saved_tensors
+    loss: Tensor = ctx.kernel.eager(score, *tensors, *ctx.options)
+    return torch.autograd.grad(loss, score, upstream, create_graph=True)[0]

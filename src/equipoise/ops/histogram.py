@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..checks import Scalar, is_zero
-from ..kernels import calls
+from ..kernels import calls, native
 from ..reduction import compute_dtype, keep, reduce
 from . import fused
-from .elementwise import cast, check_probabilities, sigmoid_values
+from .elementwise import check_probabilities, sigmoid_values
 
 
-def ghm_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+def ghm_loss(input: Tensor, tensors: fused.Tensors, options: fused.Options) -> Tensor:
     """The gradient-harmonized losses, masked, weighed and reduced, by the fastest means at hand.
 
     Args:
@@ -22,11 +22,9 @@ def ghm_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[A
         tensors: the tensors that `eager_ghm_loss` takes after `input`.
         options: what it takes after them.
     """
-    if fused.fits(input, tensors, options):
-        try:
-            return fused.run(OPERATOR, eager_ghm_loss, input, tensors, options)
-        except calls.TargetError:
-            pass  # what follows says what is wrong with it
+    loss = fused.run(KERNEL, input, tensors, options)
+    if loss is not None:
+        return loss
     target, mask, *_ = tensors
     if is_zero(options[0]):
         check_probabilities(input, target, mask)
@@ -38,15 +36,16 @@ def histogram(input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar, bi
 
     int64 `[bins + 1]`: float32 stops counting at 2^24.
     """
-    input = input.detach()
-    if fused.fits(input, (target, mask), (mu,)):
+    values = input.detach()
+    if fused.fits(values, (target, mask)) and not isinstance(mu, Tensor):
         try:
-            return COUNT(input, target, mask, float(mu), bins)
-        except calls.TargetError:
+            counts: Tensor = COUNT(values, target, mask, mu, bins)
+            return counts
+        except native.TargetError:
             pass
     if is_zero(mu):
-        check_probabilities(input, target, mask)
-    base, norm = _base_and_norm(input, target, mask, mu)
+        check_probabilities(values, target, mask)
+    base, norm = _base_and_norm(values, target, mask, mu)
     broken = (~torch.isfinite(keep(base, mask))).sum()
     return torch.cat([bin_counts(bin_index(norm, bins), mask, bins), broken.view(1)])
 
@@ -87,7 +86,7 @@ def eager_ghm_loss(
             factor = bin_factor(counts, counts, all_bins=all_bins)
         beta = factor.to(base.dtype)[index]
         if weight is not None:
-            beta = beta * cast(weight, base.dtype)
+            beta = beta * weight.to(base.dtype)
     values = keep(base * beta, mask)
     return reduce(values, counts.sum if divisor is None else lambda: divisor, reduction=reduction, scale=scale)
 
@@ -138,35 +137,33 @@ def bin_factor(counts: Tensor, density: Tensor, *, all_bins: bool) -> Tensor:
 
 
 def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    reduction, _, gradient = rest[-3:]
-    return fused.outputs(input, input.shape, reduction, gradient)
+    return fused.outputs(input, input.shape, rest[-3], rest[-1])
 
 
 def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    loss, gradient = _allocate(input, *rest)
-    *arguments, wanted = rest
-    calls.ghm(input, loss, gradient if wanted else None, *arguments)
+    *arguments, gradient_wanted = rest
+    loss, gradient = fused.outputs(input, input.shape, rest[-3], gradient_wanted)
+    calls.ghm(input, loss, gradient if gradient_wanted else None, *arguments)
     return loss, gradient
 
 
-def _allocate_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> Tensor:
-    return input.new_empty(bins + 1, dtype=torch.int64)
+def _allocate_counts(input: Tensor, *rest: Any) -> Tensor:
+    return input.new_empty(rest[-1] + 1, dtype=torch.int64)
 
 
 def _native_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> Tensor:
-    counts = _allocate_counts(input, target, mask, mu, bins)
+    counts = input.new_empty(bins + 1, dtype=torch.int64)
     calls.ghm_counts(input, counts, target, mask, mu, bins)
     return counts
 
 
-OPERATOR = fused.differentiable(
-    fused.register(
-        "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
-        " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
-        " -> (Tensor, Tensor)",
-        _native,
-        _allocate,
-    )
+KERNEL = fused.kernel(
+    "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
+    " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
+    " -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+    eager_ghm_loss,
 )
 COUNT = fused.register(
     "ghm_counts(Tensor input, Tensor target, Tensor? mask, float mu, int bins) -> Tensor",

@@ -18,12 +18,12 @@ from ..checks import Scalar, is_zero
 from ..kernels import calls
 from ..reduction import compute_dtype, count, keep, reduce
 from . import fused
-from .elementwise import cast, sigmoid_values
+from .elementwise import as_dtype, sigmoid_values
 
 CERTAIN = 1e4  # a margin at which the loss and its gradients are exactly 0, and times a tiny gamma is no NaN as inf is
 
 
-def softmax_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Tensor:
+def softmax_loss(input: Tensor, tensors: fused.Tensors, options: fused.Options) -> Tensor:
     """The softmax losses, ignored, weighed and reduced, by the fastest means at hand.
 
     Args:
@@ -33,11 +33,9 @@ def softmax_loss(input: Tensor, tensors: tuple[Tensor | None, ...], options: tup
     """
     target = tensors[0]
     assert target is not None
-    if not target.is_floating_point() and fused.fits(input, tensors, options):
-        try:
-            return fused.run(OPERATOR, eager_softmax_loss, input, tensors, options)
-        except calls.TargetError:
-            pass  # the eager form says what is wrong with it
+    loss = None if target.is_floating_point() else fused.run(KERNEL, input, tensors, options)
+    if loss is not None:
+        return loss
     return eager_softmax_loss(input, *tensors, *options)
 
 
@@ -71,7 +69,7 @@ def eager_softmax_loss(
     """
     dim, dtype = class_dimension(input), compute_dtype(input)
     scores = input.to(dtype)
-    class_weight, sample_weight = (cast(weight, dtype) for weight in (class_weight, sample_weight))
+    class_weight, sample_weight = (as_dtype(weight, dtype) for weight in (class_weight, sample_weight))
     kept = None
     if target.is_floating_point():
         weighed = _smooth(target.to(dtype), smoothing, class_weight, dim)
@@ -93,7 +91,7 @@ def eager_softmax_loss(
 
 
 def row_divisor(target: Tensor, rows: int, class_weight: Tensor | None, ignore_index: int) -> Tensor:
-    """The divisor of a mean: the samples, or for index targets the weights of the kept samples' classes, as in torch."""
+    """The divisor of a mean, as in torch: the samples, or for index targets the weights of the kept ones' classes."""
     if target.is_floating_point():
         return torch.full((), rows, dtype=torch.int64, device=target.device)
     kept = target.to(torch.int64) != ignore_index
@@ -213,23 +211,21 @@ def _margin(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
 
 
 def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    target, reduction, gradient = rest[0], rest[-3], rest[-1]
-    return fused.outputs(input, target.shape, reduction, gradient)
+    return fused.outputs(input, rest[0].shape, rest[-3], rest[-1])
 
 
 def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    loss, gradient = _allocate(input, *rest)
-    *arguments, wanted = rest
-    calls.softmax(input, loss, gradient if wanted else None, *arguments)
+    *arguments, gradient_wanted = rest
+    loss, gradient = fused.outputs(input, rest[0].shape, rest[-3], gradient_wanted)
+    calls.softmax(input, loss, gradient if gradient_wanted else None, *arguments)
     return loss, gradient
 
 
-OPERATOR = fused.differentiable(
-    fused.register(
-        "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
-        " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
-        " bool gradient) -> (Tensor, Tensor)",
-        _native,
-        _allocate,
-    )
+KERNEL = fused.kernel(
+    "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
+    " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
+    " bool gradient) -> (Tensor, Tensor)",
+    _native,
+    _allocate,
+    eager_softmax_loss,
 )
