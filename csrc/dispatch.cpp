@@ -1,12 +1,6 @@
 // Picks the kernels for this CPU and exports them.
 #include "levels.h"
 
-#if defined(_WIN32)
-#define EQUIPOISE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define EQUIPOISE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
-
 namespace {
 
 enum Level { BASELINE, AVX2, AVX512 };

@@ -13,7 +13,7 @@ constexpr int64_t CHUNK = 16384;  // elements per unit of parallel work
 template <class T> struct Constants { T positive, negative, gamma, keep, smoothing, scale; };
 
 // Operands of one block; used where there is more than a hard target and constant weights.
-template <class T> struct Operands { const T *mask, *weight, *pos_weight, *alpha_positive, *alpha_negative, *upstream; };
+template <class T> struct Operands { const T *weight, *pos_weight, *alpha_positive, *alpha_negative, *upstream; };
 
 // Hard targets, constant weights: nearly every call. `soft` is set where a target is neither 0 nor 1; the block is then
 // to be computed anew.
@@ -35,30 +35,48 @@ T plain_block(const T* z, const T* y, int64_t n, const Constants<T>& c, T* value
     return total;
 }
 
+// Value and derivative with respect to the score of any target, or of a hard one, without its alpha.
+template <class T, Focus focus, bool hard>
+EQUIPOISE_INLINE Point<T> point_for(T score, T positive, T negative, T pos_weight, T gamma) {
+    if constexpr (hard) {
+        // arithmetic instead of choices, which keep GCC from vectorising the loop around
+        T sign = negative - positive, factor = pos_weight * positive + negative;
+        Point<T> point = hard_focal<T, focus>(sign * score, gamma);
+        return {factor * point.value, (sign * factor) * point.slope};
+    } else {
+        return soft_focal<T, focus>(score, positive, negative, pos_weight, gamma);
+    }
+}
+
 template <class T, Focus focus, bool hard>
 T full_block(const T* z, const T* y, int64_t n, const Constants<T>& c, const Operands<T>& o, T* value, T* slope) {
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < n; i++) {
-        bool kept = o.mask[i] != 0;
-        T score = kept ? z[i] : T(0), label = kept ? y[i] : T(0);
-        T positive = hard ? label : label * c.keep + c.smoothing;
-        T negative = hard ? 1 - label : (1 - label) * c.keep + c.smoothing;
-        T weight = (c.positive * o.alpha_positive[i] * positive + c.negative * o.alpha_negative[i] * negative) * o.weight[i];
-        Point<T> point;
-        if (hard) {
-            point = hard_focal<T, focus>(label == 1 ? -score : score, c.gamma);
-            if (label == 1) {
-                weight *= o.pos_weight[i];
-                point.slope = -point.slope;
-            }
-        } else {
-            point = soft_focal<T, focus>(score, positive, negative, o.pos_weight[i], c.gamma);
-        }
-        T weighed = kept ? weight * point.value : T(0);
+        T positive = hard ? y[i] : y[i] * c.keep + c.smoothing;
+        T negative = hard ? 1 - y[i] : (1 - y[i]) * c.keep + c.smoothing;
+        T alpha = c.positive * o.alpha_positive[i] * positive + c.negative * o.alpha_negative[i] * negative;
+        T weight = alpha * o.weight[i];
+        Point<T> point = point_for<T, focus, hard>(z[i], positive, negative, o.pos_weight[i], c.gamma);
+        T weighed = weight * point.value;
         total += weighed;
         value[i] = weighed;
-        slope[i] = kept ? (weight * c.scale * o.upstream[i]) * point.slope : T(0);
+        slope[i] = (weight * c.scale * o.upstream[i]) * point.slope;
+    }
+    return total;
+}
+
+// Puts 0 where the mask is 0, whatever the numbers there, and returns the sum of the values. Apart from the loop above: were
+// the choice made there, GCC would move the reading of the operands into it and not vectorise.
+template <class T> T apply_mask(const T* mask, int64_t n, T* value, T* slope) {
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        T loss = value[i], turned = slope[i];
+        loss = mask[i] != 0 ? loss : T(0);
+        total += loss;
+        value[i] = loss;
+        slope[i] = mask[i] != 0 ? turned : T(0);
     }
     return total;
 }
@@ -172,19 +190,20 @@ template <class T> class SigmoidKernel {
         T masks[BLOCK], weights[BLOCK], pos_weights[BLOCK], positives[BLOCK], negatives[BLOCK], upstreams[BLOCK];
         const T* z = read(input, begin, n, scores);
         const T* y = read(call.target, begin, n, labels);
-        Operands<T> operands = {read_or(call.mask, T(1), begin, n, masks),
-                                read_or(call.weight, T(1), begin, n, weights),
+        const T* mask = call.mask.data ? read(call.mask, begin, n, masks) : nullptr;
+        Operands<T> operands = {read_or(call.weight, T(1), begin, n, weights),
                                 read_or(call.pos_weight, T(1), begin, n, pos_weights),
                                 read_or(call.alpha_positive, T(1), begin, n, positives),
                                 read_or(call.alpha_negative, T(1), begin, n, negatives),
                                 read_or(common.upstream, T(1), begin, n, upstreams)};
         T* value = values ? static_cast<T*>(common.loss) + begin : losses;
         T* slope = gradient.data ? gradient.place(begin, slopes) : slopes;
-        Targets targets = look_at(y, operands.mask, n);
+        Targets targets = look_at(y, mask, n);
         if (targets.outside) __atomic_store_n(&outside, 1, __ATOMIC_RELAXED);
         bool hard = !targets.soft && call.smoothing == 0;
         T total = hard ? full_with<true>(z, y, n, operands, value, slope)
                        : full_with<false>(z, y, n, operands, value, slope);
+        if (mask) total = apply_mask(mask, n, value, slope);
         if (gradient.data) gradient.write(begin, n, slope);
         return total;
     }

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t CHUNK = 16384;                // elements per unit of parallel work
 constexpr int64_t MOST_BINS = int64_t(1) << 28; // `bin_of` needs a limit; tables of this size fill gigabytes
 
-enum Base { CLASSIFICATION, REGRESSION };
+enum Base { HARD_CLASSIFICATION, CLASSIFICATION, REGRESSION };  // hard: every target is 0 or 1
 
 EQUIPOISE_INLINE float root(float x) { return sqrtf(x); }
 EQUIPOISE_INLINE double root(double x) { return sqrt(x); }
@@ -29,8 +29,15 @@ template <class T> EQUIPOISE_INLINE Point<T> smooth_absolute(T d, T mu) {
 }
 
 template <class T, Base base> EQUIPOISE_INLINE Point<T> base_loss(T input, T target, T mu) {
-    return base == REGRESSION ? smooth_absolute(input - target, mu)
-                              : cross_entropy(sigmoid(input), target, 1 - target);
+    if constexpr (base == REGRESSION) {
+        return smooth_absolute(input - target, mu);
+    } else if constexpr (base == CLASSIFICATION) {
+        return cross_entropy(sigmoid(input), target, 1 - target);
+    } else {
+        T sign = 1 - 2 * target;
+        Point<T> point = hard_focal<T, GAMMA0>(sign * input, T(0));
+        return {point.value, sign * point.slope};
+    }
 }
 
 // The bin of a gradient norm among equal bins of [0, 1], whose edges are j / bins in float64: closed on the left, the
@@ -76,6 +83,14 @@ Trouble measure_block(const T* input, const T* target, const T* mask, int64_t n,
         if (base == CLASSIFICATION) outside |= !(y >= 0 && y <= 1);
     }
     return {broken, outside};
+}
+
+// Whether every target is 0 or 1.
+template <class T> bool all_hard(const T* target, int64_t n) {
+    int32_t others = 0;
+#pragma omp simd reduction(| : others)
+    for (int64_t i = 0; i < n; i++) others |= (target[i] != 0) & (target[i] != 1);
+    return others == 0;
 }
 
 // What a block's losses and gradients are multiplied by: `factor` per bin (0 for masked elements), `scale` for gradients.
@@ -159,11 +174,12 @@ class Tally {
     Table<int64_t> counters;
 };
 
-template <class T, Base base> class GHMKernel {
+template <class T> using Measure = Trouble (*)(const T*, const T*, const T*, int64_t, T, double, Measured<T>*);
+
+template <class T> class GHMKernel {
   public:
     explicit GHMKernel(const equipoise_ghm_call& call)
         : call(call), common(call.common), input(input_of(call.common)), gradient{common.gradient, common.dtype},
-          measure_one(call.mask.data ? measure_block<T, base, true> : measure_block<T, base, false>),
           chunks((common.size + CHUNK - 1) / CHUNK), counts(call.bins + 1), factor(call.bins + 1) {
         plain = !(call.weight.data || common.upstream.data);
         values = common.loss && common.reduction == EQUIPOISE_NONE;
@@ -259,10 +275,19 @@ template <class T, Base base> class GHMKernel {
     int64_t measure(int64_t begin, int64_t n, Measured<T>* out) {
         T inputs[BLOCK], targets[BLOCK], masks[BLOCK];
         const T* mask = call.mask.data ? read(call.mask, begin, n, masks) : nullptr;
-        Trouble trouble = measure_one(read(input, begin, n, inputs), read(call.target, begin, n, targets), mask, n,
-                                      T(call.mu), double(call.bins), out);
+        const T* target = read(call.target, begin, n, targets);
+        Measure<T> measure_one = call.mu > 0          ? measure_for<REGRESSION>()
+                                 : all_hard(target, n) ? measure_for<HARD_CLASSIFICATION>()
+                                                       : measure_for<CLASSIFICATION>();
+        Trouble trouble = measure_one(read(input, begin, n, inputs), target, mask, n, T(call.mu), double(call.bins), out);
         if (trouble.outside) __atomic_store_n(&outside, 1, __ATOMIC_RELAXED);
         return trouble.broken;
+    }
+
+    // Called through a pointer, so that both passes run the same instructions: inlined twice, they might be rounded
+    // differently, and an element near an edge would be weighed by a bin in which it was not counted.
+    template <Base base> Measure<T> measure_for() const {
+        return call.mask.data ? measure_block<T, base, true> : measure_block<T, base, false>;
     }
 
     template <class Body> void for_each_block(int64_t chunk, Body body) {
@@ -275,9 +300,6 @@ template <class T, Base base> class GHMKernel {
     const equipoise_common& common;
     equipoise_operand input;
     Output<T> gradient;
-    // Called through a pointer, so that both passes run the same instructions: inlined twice, they might be rounded
-    // differently, and an element near an edge would be weighed by a bin in which it was not counted.
-    Trouble (*const measure_one)(const T*, const T*, const T*, int64_t, T, double, Measured<T>*);
     int64_t chunks;
     Table<int64_t> counts;  // the last one: masked elements
     Table<T> factor;
@@ -287,15 +309,11 @@ template <class T, Base base> class GHMKernel {
     int exhausted = 0, outside = 0;
 };
 
-template <class T> int32_t run_for(const equipoise_ghm_call& call) {
-    return call.mu > 0 ? GHMKernel<T, REGRESSION>(call).run() : GHMKernel<T, CLASSIFICATION>(call).run();
-}
-
 }  // namespace
 
 int32_t run_ghm(const equipoise_ghm_call* call) {
     if (call->bins > MOST_BINS) return EQUIPOISE_OUT_OF_MEMORY;
-    return call->common.dtype == EQUIPOISE_FLOAT64 ? run_for<double>(*call) : run_for<float>(*call);
+    return call->common.dtype == EQUIPOISE_FLOAT64 ? GHMKernel<double>(*call).run() : GHMKernel<float>(*call).run();
 }
 
 }  // namespace EQUIPOISE_LEVEL

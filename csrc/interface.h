@@ -5,6 +5,13 @@
 
 #define EQUIPOISE_ABI 1
 
+// What the library shows to others.
+#if defined(_WIN32)
+#define EQUIPOISE_EXPORT extern "C" __declspec(dllexport)
+#else
+#define EQUIPOISE_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
 enum equipoise_dtype {
     EQUIPOISE_FLOAT32, EQUIPOISE_FLOAT64, EQUIPOISE_BFLOAT16, EQUIPOISE_FLOAT16,
     EQUIPOISE_UINT8, EQUIPOISE_INT8, EQUIPOISE_INT16, EQUIPOISE_INT32, EQUIPOISE_INT64
@@ -44,7 +51,8 @@ typedef struct {
 } equipoise_sigmoid_call;
 
 // input [rows, classes, inner]; target, sample_weight, loss and upstream [rows, inner]; class_weight [classes] multiplies
-// each class's term and enters the mean's divisor, target_weight [classes] multiplies a sample and stays out of it.
+// each class's term and enters the mean's divisor, target_weight [classes] multiplies a sample and stays out of it; both
+// have the computing dtype.
 typedef struct {
     equipoise_common common;
     int64_t rows, classes, inner, ignore_index;

@@ -1,15 +1,11 @@
 #define EQUIPOISE_LEVEL shared
 #include "parallel.h"
 
+#include "interface.h"
+
 static equipoise_parallel_for pool = nullptr;
 
 // The pool: the address of libtorch's C function `torch_parallel_for`; null runs everything in the calling thread.
-#if defined(_WIN32)
-#define EQUIPOISE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define EQUIPOISE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
-
 EQUIPOISE_EXPORT void equipoise_set_parallel_for(void* address) {
     pool = reinterpret_cast<equipoise_parallel_for>(address);
 }

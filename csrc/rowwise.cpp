@@ -1,47 +1,48 @@
 // Softmax family: loss and gradient of rows that pick one class each. Class indices only; rows may lie side by side
 // ([N, C]) or be strided ([N, C, ...]).
 #include "convert.h"
+#include "lanes.h"
 #include "levels.h"
 #include "parallel.h"
 #include "softmax.h"
-
-#include <math.h>
 
 namespace EQUIPOISE_LEVEL {
 namespace {
 
 constexpr int64_t CHUNK = 16384;   // scores per unit of parallel work, at least one block
 constexpr int64_t SCRATCH = 32768; // scores of a block, so that it stays in the second-level cache
+constexpr int64_t TOGETHER = 2048; // scores of rows that are handled step by step
 constexpr int64_t SEGMENT = 512;   // scores that are added up before the sum goes on in float64
-constexpr int64_t FEW = 48;        // up to so many classes a loop over the rows of a block beats one over classes
+constexpr int64_t LANES = 16;      // a whole number of vectors
+constexpr int64_t FEW = 24;         // up to so many classes a loop over the rows of a block beats one over classes
 
 // ------------------------------------------------------------------------------------------- loops along one row
 
-template <class T> T largest(const T* x, int64_t n) {
-    T most = T(-INFINITY);
-#pragma omp simd reduction(max : most)
-    for (int64_t c = 0; c < n; c++) most = x[c] > most ? x[c] : most;  // NaN is passed over
-    return most;
-}
-
-template <class T> void exponentials(const T* x, T shift, int64_t n, T* e) {
+template <class T> EQUIPOISE_INLINE void exponentials(const T* x, T shift, int64_t n, T* e) {
 #pragma omp simd
     for (int64_t c = 0; c < n; c++) e[c] = exp_of_minus(shift - x[c]);
 }
 
-// e[c] = exp(x[c] - shift) for every class but `left_out`, which gets 0; returns their sum. That class is left out before
-// the sum, not subtracted from it: the sum keeps its digits however small the others are.
-template <class T> T exponentials_but(const T* x, T shift, int64_t n, int64_t left_out, T* e) {
+// The last `rest` of n, in one vector with some that are known already if there are so many.
+template <class T> void exponentials_of_rest(const T* x, T shift, int64_t n, int64_t rest, T* e) {
+    if (n >= LANES)
+        exponentials(x + n - LANES, shift, LANES, e + n - LANES);
+    else
+        exponentials(x + n - rest, shift, rest, e + n - rest);
+}
+
+// exp(x[c] - shift) for every class.
+template <class T> void exponentials_of_row(const T* x, T shift, int64_t n, T* e) {
+    int64_t whole = n / LANES * LANES;
+    exponentials(x, shift, whole, e);
+    if (whole < n) exponentials_of_rest(x, shift, n, n - whole, e);
+}
+
+// The sum of a row: of segments, and then of those in float64, so that long rows keep their digits.
+template <class T> T sum_of_row(const T* e, int64_t n) {
     double total = 0;
-    for (int64_t begin = 0; begin < n; begin += SEGMENT) {
-        int64_t size = n - begin < SEGMENT ? n - begin : SEGMENT;
-        exponentials(x + begin, shift, size, e + begin);
-        if (left_out >= begin && left_out < begin + size) e[left_out] = 0;
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = begin; c < begin + size; c++) sum += e[c];
-        total += double(sum);
-    }
+    for (int64_t begin = 0; begin < n; begin += SEGMENT)
+        total += double(sum(e + begin, n - begin < SEGMENT ? n - begin : SEGMENT));
     return T(total);
 }
 
@@ -117,6 +118,7 @@ template <class T> class SoftmaxKernel {
         length = side_by_side ? call.rows : call.inner;
         width = SCRATCH / classes / 16 * 16;
         width = width > WIDTH ? WIDTH : width > 0 ? width : by_columns ? 16 : 1;
+        together = TOGETHER / classes > 1 ? TOGETHER / classes : 1;
         blocks_each = (length + width - 1) / width;
         blocks = outer * blocks_each;
         per_chunk = CHUNK / (classes * width) > 1 ? CHUNK / (classes * width) : 1;
@@ -147,18 +149,23 @@ template <class T> class SoftmaxKernel {
     }
 
   private:
-    // Memory of one chunk: `columns` [classes, width] and `line` (rows as they lie in memory); for smoothed targets
-    // also one row each of scores, exponentials and weights.
+    // Memory of one chunk: `columns` [classes, width]; rows as they lie in memory, `line` for a block and `x` for what is
+    // read at a time; and `row`, `e` and `a` for one row.
     struct Scratch {
         explicit Scratch(const SoftmaxKernel& k) {
             int64_t block = k.classes * k.width, row = k.classes;
-            int64_t size = (k.by_columns ? 2 * block : k.smooth ? row : block) + (k.smooth ? 3 * row : row);
-            data = size <= NEAR ? near : static_cast<T*>(malloc(size_t(size) * sizeof(T)));
-            line = data;
-            columns = line + (k.by_columns || !k.smooth ? block : row);
-            x = columns + (k.by_columns ? block : 0);
-            e = x + row;
-            a = e + row;
+            bool hard_rows = !k.smooth && !k.by_columns;
+            int64_t sizes[] = {k.by_columns ? block : 0, k.smooth && !k.by_columns ? 0 : block,
+                               hard_rows ? k.together * row : row, hard_rows ? row : 0, k.smooth ? row : 0,
+                               k.smooth ? row : 0};
+            int64_t total = 0;
+            for (int64_t size : sizes) total += size;
+            data = total <= NEAR ? near : static_cast<T*>(malloc(size_t(total) * sizeof(T)));
+            T *next = data, **parts[] = {&columns, &line, &x, &this->row, &e, &a};
+            for (int part = 0; part < 6; part++) {
+                *parts[part] = next;
+                next += sizes[part];
+            }
         }
         ~Scratch() { if (data != near) free(data); }
         Scratch(const Scratch&) = delete;
@@ -167,7 +174,7 @@ template <class T> class SoftmaxKernel {
 
         static constexpr int64_t NEAR = 4096;
         T near[NEAR];
-        T *data, *line, *columns, *x, *e, *a;
+        T *data, *columns, *line, *x, *row, *e, *a;
     };
 
     template <class Body> void for_each_block(int64_t chunk, Body body) {
@@ -239,19 +246,12 @@ template <class T> class SoftmaxKernel {
         HardRows<T> hard;
         bool in_place = gradient.data && gradient.direct();
         T* block = in_place ? gradient.place(rows.begin * classes, nullptr) : scratch.line;
-        for (int64_t i = 0; i < rows.n; i++) {
-            int64_t target = rows.target[i];
-            const T* x = read(input, (rows.begin + i) * classes, classes, scratch.x);
+        for (int64_t first = 0; first < rows.n; first += together) {
+            int64_t last = first + together < rows.n ? first + together : rows.n;
+            const T* x = read(input, (rows.begin + first) * classes, (last - first) * classes, scratch.x);
             // without a gradient nobody reads the exponentials again
-            T* e = gradient.data ? block + i * classes : block;
-            rows.shift[i] = shift_for(largest(x, classes));
-            hard.own[i] = x[target];
-            if (rows.shift[i] == T(INFINITY)) {
-                for (int64_t c = 0; c < classes; c++) scratch.x[c] = x[c];
-                settle_infinity(scratch.x, 1, classes, &hard.own[i], &rows.shift[i]);
-                x = scratch.x;
-            }
-            rows.sum[i] = exponentials_but(x, rows.shift[i], classes, target, e);
+            T* e = gradient.data ? block + first * classes : block;
+            add_rows(rows, hard, first, last, x, e, scratch);
         }
         double total = double(points(rows, hard, value));
         if (!gradient.data) return total;
@@ -266,6 +266,25 @@ template <class T> class SoftmaxKernel {
         }
         gradient.write(rows.begin * classes, rows.n * classes, block);
         return total;
+    }
+
+    // Some neighbouring rows, step by step: what is done for one row need not wait for the row before. The target is left
+    // out before the sum, not subtracted from it, so that the sum keeps its digits however small the others are.
+    void add_rows(RowBlock<T>& rows, HardRows<T>& hard, int64_t first, int64_t last, const T* x, T* e, Scratch& scratch) {
+        for (int64_t i = first; i < last; i++) rows.shift[i] = shift_for(largest(x + (i - first) * classes, classes));
+        for (int64_t i = first; i < last; i++) {
+            const T* row = x + (i - first) * classes;
+            T* own = e + (i - first) * classes;
+            hard.own[i] = row[rows.target[i]];
+            if (rows.shift[i] == T(INFINITY)) {
+                memcpy(scratch.row, row, size_t(classes) * sizeof(T));
+                settle_infinity(scratch.row, 1, classes, &hard.own[i], &rows.shift[i]);
+                row = scratch.row;
+            }
+            exponentials_of_row(row, rows.shift[i], classes, own);
+            own[rows.target[i]] = 0;
+        }
+        for (int64_t i = first; i < last; i++) rows.sum[i] = sum_of_row(e + (i - first) * classes, classes);
     }
 
     // Hard targets, few classes or strided rows: all rows of the block side by side.
@@ -366,7 +385,9 @@ template <class T> class SoftmaxKernel {
         a[target] += T(1 - call.smoothing) * (class_weight ? class_weight[target] : T(1));
         T own = a[best];
         a[best] = 0;
-        T odds = exponentials_but(x, shift, classes, best, e);
+        exponentials_of_row(x, shift, classes, e);
+        e[best] = 0;
+        T odds = sum_of_row(e, classes);
         T others, change;
         TopClass<T> top = terms(x, {shift, gamma}, odds, e, a, &others, &change);
         T whole = change + own * top.term.change;
@@ -437,7 +458,7 @@ template <class T> class SoftmaxKernel {
     T gamma, scale = 0;
     bool smooth, side_by_side, by_columns;
     // rows lie in `outer` groups of `length` neighbours; a block holds up to `width` of one group
-    int64_t outer, length, width, blocks_each, blocks, per_chunk, chunks;
+    int64_t outer, length, width, together, blocks_each, blocks, per_chunk, chunks;
     int outside = 0, exhausted = 0;
 };
 

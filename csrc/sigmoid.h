@@ -18,17 +18,18 @@ template <class T> struct Sigmoid {
 template <class T> EQUIPOISE_INLINE Sigmoid<T> sigmoid(T z) {
     Sigmoid<T> s;
     s.votes_positive = z >= 0;
-    s.distance = s.votes_positive ? z : -z;
+    s.distance = magnitude(z);
     s.e = exp_of_minus(s.distance);
-    T once = 1 + s.e, twice = 2 + s.e, inverse = 1 / (once * twice);  // one division serves both
-    s.near = twice * inverse;
+    s.near = 1 / (1 + s.e);
     s.far = s.e * s.near;
-    s.log_norm = twice_atanh(s.e * (once * inverse));
+    s.log_norm = log1p_of_unit(s.e);
     return s;
 }
 
-// product of a factor that may be 0 and a quantity that may then be infinite; NaN stays NaN
-template <class T> EQUIPOISE_INLINE T zero_wins(T factor, T quantity) { return factor > 0 ? factor * quantity : 0 * factor; }
+// Product of a factor that may be 0 and a quantity >= 0 that may be infinite, but only then; NaN stays NaN.
+template <class T> EQUIPOISE_INLINE T zero_wins(T factor, T quantity) {
+    return factor * (quantity > Format<T>::largest ? Format<T>::largest : quantity);
+}
 
 // A hard target: q^gamma * -log(1 - q) and its derivative, where q = sigmoid(w) and w is the score of the wrong class.
 template <class T, Focus focus> EQUIPOISE_INLINE Point<T> hard_focal(T w, T gamma) {
