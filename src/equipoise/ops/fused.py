@@ -211,4 +211,5 @@ def _differentiable(ctx: Any, upstream: Tensor) -> Tensor:
     """The gradient with a graph of its own."""
     score, *tensors = ctx.saved_tensors
     loss: Tensor = ctx.kernel.eager(score, *tensors, *ctx.options)
-    return torch.autograd.grad(loss, score, upstream, create_graph=True)[0]
+    gradient: Tensor = torch.autograd.grad(loss, score, upstream, create_graph=True)[0]
+    return gradient
