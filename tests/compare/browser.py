@@ -34,7 +34,10 @@ const parsed = (color) => (color.match(/[\\d.]+/g) || []).map(Number);
 const luminance = ([r, g, b]) => [r, g, b].map((v) => v / 255)
   .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
   .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const contrast = (a, b) => { const [x, y] = [luminance(a), luminance(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+function contrast(a, b) {
+  const [x, y] = [luminance(a), luminance(b)].sort((p, q) => q - p);
+  return (x + 0.05) / (y + 0.05);
+}
 function behind(element, style) {
   for (let each = element; each; each = each.parentElement) {
     const color = parsed(style(each).backgroundColor);
@@ -43,10 +46,12 @@ function behind(element, style) {
   return [255, 255, 255];
 }
 function look(frame) {
-  const page = frame.contentDocument, style = (e) => frame.contentWindow.getComputedStyle(e), wide = frame.clientWidth;
+  const page = frame.contentDocument, wide = frame.clientWidth;
+  const style = (e) => frame.contentWindow.getComputedStyle(e);
   page.querySelectorAll("details").forEach((each) => { each.open = true; });
-  const found = { paper: style(page.body).backgroundColor, wide: page.documentElement.scrollWidth, out: [], overlaps: [],
-                  cut: [], small: [], faint: [], unnamed: [], texts: 0, charts: 0, requests: 0 };
+  const found = { out: [], overlaps: [], cut: [], small: [], faint: [], unnamed: [], texts: 0, charts: 0 };
+  found.paper = style(page.body).backgroundColor;
+  found.wide = page.documentElement.scrollWidth;
   found.requests = frame.contentWindow.performance.getEntriesByType("resource").length;
   for (const each of page.body.querySelectorAll("*")) {
     const box = each.getBoundingClientRect();
@@ -96,8 +101,7 @@ def shown(page: Path, folder: Path, *options: str) -> subprocess.CompletedProces
 def complaints(pages: Mapping[str, str], widths: tuple[int, ...], scheme: str, folder: Path) -> dict[str, Any]:
     """What the probe finds in each page at each width, by `name at width`."""
     frames = "".join(
-        f'<iframe title="{name} at {width}" style="border: 0; width: {width}px; height: 900px" srcdoc="{html.escape(page)}">'
-        "</iframe>"
+        f'<iframe title="{name} at {width}" style="border: 0; width: {width}px" srcdoc="{html.escape(page)}"></iframe>'
         for name, page in pages.items()
         for width in widths
     )
@@ -108,6 +112,6 @@ def complaints(pages: Mapping[str, str], widths: tuple[int, ...], scheme: str, f
     outer.write_text(f'{head}<pre id="found"></pre>{frames}', encoding="utf-8")
     dumped = shown(outer, folder, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}").stdout
     said = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
-    assert said and said[1], "the probe said nothing"
+    assert said is not None, "the browser did not show the probe"
     found: dict[str, Any] = json.loads(html.unescape(said[1]))
     return found

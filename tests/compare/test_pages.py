@@ -1,4 +1,4 @@
-"""The report in a real browser, at a phone's and a desk's width, light and dark: nothing sticks out, nothing overlaps."""
+"""The report in a real browser, as wide as phones and desks, light and dark: nothing sticks out, nothing overlaps."""
 
 from __future__ import annotations
 

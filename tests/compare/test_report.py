@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import documents
 import pytest
+from browser import BROWSER, WHY_NOT, shown
 from small_table import table
 
 from equipoise.compare.command import Options, execute
+from equipoise.compare.report import render
 from equipoise.compare.study import Request
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOSTILE = "<script>console.error(1)</script><img src='https://example.org/x.png'>"
 
 
@@ -93,25 +94,57 @@ def test_names_from_the_data_are_text_and_nothing_is_fetched(report: Path) -> No
     assert page.tags.count("link") == 1
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome on the PATH (Debian: apt-get install chromium)")
+@pytest.mark.skipif(BROWSER is None, reason=WHY_NOT)
 def test_a_browser_shows_it_without_a_complaint_or_a_request(report: Path, tmp_path: Path) -> None:
     log = tmp_path / "net.json"
-    command = [
-        str(BROWSER),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--log-net-log={log}",
-        "--dump-dom",
-        report.as_uri(),
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert len(Page(shown.stdout).rows["comparison"]) == CANDIDATES
-    assert "CONSOLE" not in shown.stderr
+    page = shown(report, tmp_path, f"--log-net-log={log}")
+    assert len(Page(page.stdout).rows["comparison"]) == CANDIDATES
+    assert "CONSOLE" not in page.stderr
     # The browser calls its maker on its own account; the page can only ask hosts that it names, and names just one.
     requested = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
     assert "example.org" in report.read_text()
     assert not [host for host in requested if host in report.read_text()]
+
+
+def test_the_answer_comes_first_and_then_every_part_in_its_order() -> None:
+    document = documents.long_tailed()
+    text = render(document)
+    parts = re.findall(r"<h([12])>(.*?)</h", text)
+    assert parts == [
+        ("1", document["verdict"][0]),
+        ("2", "Against plain cross-entropy"),
+        ("2", "All numbers"),
+        ("2", "Recall per class, from head to tail"),
+        ("2", "Training"),
+        ("2", "Calibration"),
+        ("2", "Where the gradient comes from"),
+        ("2", "The data"),
+        ("2", "Code to paste"),
+        ("2", "How to do it again"),
+    ]
+    data = text[text.index("<h2>The data") :]
+    assert data.index("copies of another row") < data.index("<dt>Table"), "warnings first"
+    assert html.escape(document["code"]).replace("&#x27;", "&#39;") in text
+
+
+def test_every_chart_has_a_table_of_its_numbers() -> None:
+    document = documents.long_tailed()
+    page = Page(render(document))
+    trained = [each for each in document["candidates"] if each["curve"]]
+    assert len(page.rows["training"]) == len(trained)
+    filled = sum(map(bool, document["candidates"][0]["calibration"]["rows"]))
+    assert len(page.rows["calibration"]) == filled * len(document["candidates"])
+    assert len(page.rows["gradient"]) == documents.BINS
+    assert len(page.rows["recall"]) == len(page.rows["classes"]) == len(document["problem"]["classes"])
+
+
+def test_the_tuning_is_told_where_there_was_any() -> None:
+    assert "tried with 3 settings" in render(documents.long_tailed())
+    assert "Nothing was tuned" in render(documents.one_seed())
+
+
+def test_a_part_without_anything_to_show_is_left_out() -> None:
+    text = render(documents.one_seed())
+    for part in ("Training", "Calibration", "Where the gradient comes from", "Code to paste"):
+        assert f"<h2>{part}" not in text
+    assert "interval. The grey band" not in text
