@@ -113,6 +113,7 @@ def test_formulas_are_plain_letters(card: Any) -> None:
         (r"e^{-(a + b)}", "e^(-(a + b))"),
         (r"\bar\kappa \le 1", "κ̄ ≤ 1"),
         (r"\mathrm{softmax}(z)", "softmax(z)"),
+        (r"\alpha\beta\gamma\mu\sigma", "αβγμσ"),
     ],
 )
 def test_a_formula_reads_as_it_is_meant(latex: str, plain: str) -> None:

@@ -194,6 +194,7 @@ def test_names_that_begin_and_end_alike_are_told_apart() -> None:
     shown = svg.told_apart(names, 13, [200.0] * 30)
     assert len(set(shown)) == 30
     assert all(svg.letters(each, 13) <= 200 for each in shown)
+    assert [each.split()[0] for each in shown] == [f"…{number}" for number in range(30)], "words stay whole"
 
 
 @given(st.floats(-100, 100), st.floats(1e-3, 1e3), st.integers(2, 8))

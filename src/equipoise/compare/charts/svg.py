@@ -149,12 +149,15 @@ def told_apart(names: Sequence[str], size: float, rooms: Sequence[float]) -> lis
     for words in alike:
         places = [place for place, each in enumerate(shown) if each == words]
         start = _in_common([names[place] for place in places])
-        for place in places:
+        for place in places if start else ():
             shown[place] = fitted("…" + names[place][start:], size, rooms[place])
     return shown
 
 
 def _in_common(names: Sequence[str]) -> int:
-    """With how many equal letters all names begin."""
+    """With how many equal letters all names begin, not counting those of a word that goes on differently."""
     first, last = min(names), max(names)
-    return next((place for place, letter in enumerate(first) if letter != last[place]), len(first))
+    same = next((place for place, letter in enumerate(first) if letter != last[place]), len(first))
+    while same and first[same - 1].isalnum():
+        same -= 1
+    return same
