@@ -49,6 +49,10 @@ def one_seed() -> dict[str, Any]:
     document = copy.deepcopy(long_tailed())
     document["verdict"] = ["One seed gives no interval: these numbers show what one split gave."]
     document["protocol"]["seeds"] = [0]
+    for key in ("trials", "split", "split_column", "device"):
+        del document["protocol"][key]
+    for key in ("larger_is_better", "winner"):
+        del document[key]
     for number, each in enumerate(document["candidates"]):
         for key in ("plain", "groups", "milliseconds_per_step", "chosen", "trials"):
             del each[key]
@@ -83,13 +87,18 @@ def _document(names: list[str], rows: list[int], metric: str, losses: tuple[str,
     candidates = [yardstick, *(_candidate(name, lift, classes, metric, generator) for name, lift in lifts.items())]
     return {
         "verdict": [
-            "Prior correction, which trains nothing, is as good as any loss here: use plain cross-entropy with it.",
-            "class_balanced_softmax_focal, inverse_frequency and class_balanced_sigmoid_focal help, too.",
-            "ghm_c hurts. There is no evidence for or against softmax_focal.",
+            "Plain cross-entropy with prior correction will do: no loss is shown to do better. It reaches a balanced"
+            " accuracy of 0.646, the best trained loss, class_balanced_softmax_focal, 0.619 (difference -0.027 ±"
+            " 0.068).",
+            "Against plain cross-entropy alone, helps: prior_corrected, class_balanced_softmax_focal,"
+            " inverse_frequency; hurts: ghm_c; no evidence: softmax_focal.",
+            "Left out of averages over classes, with fewer than 20 test rows: 'Died prior to crash*'.",
         ],
         "metric": metric,
+        "larger_is_better": True,
+        "winner": losses[0],
         "candidates": candidates,
-        "data": _data(rows),
+        "data": _data(names, rows),
         "problem": {
             "kind": "binary" if len(names) == 2 else "multiclass",
             "target": ["severity_of_the_injury"],
@@ -102,8 +111,10 @@ def _document(names: list[str], rows: list[int], metric: str, losses: tuple[str,
             "model_in_words": "one hidden layer of 64",
             "epochs": EPOCHS,
             "batch_size": 512,
-            "learning_rate": 0.01,
-            "weight_decay": 0.0001,
+            "device": "cpu",
+            "trials": [{"learning_rate": rate, "weight_decay": 0.0001} for rate in (0.003, 0.03, 0.0009)],
+            "split": "stratified",
+            "split_column": None,
             "seeds": [0, 1, 2, 3, 4],
             "validation_share": 0.2,
             "test_share": 0.2,
@@ -125,7 +136,7 @@ def _class(name: str, rows: int, rank: float) -> dict[str, Any]:
     return {"name": name, "rows": rows, "test_rows": rows // 5, "group": group, "excluded": rows // 5 < 20}
 
 
-def _data(rows: list[int]) -> dict[str, Any]:
+def _data(names: list[str], rows: list[int]) -> dict[str, Any]:
     column = {"name": "age_of_the_person_in_years", "kind": "number", "missing": 1_712, "distinct": 104, "note": ""}
     return {
         "name": "fars",
@@ -143,7 +154,7 @@ def _data(rows: list[int]) -> dict[str, Any]:
             "3,214 rows are copies of another row: if they belong to one accident, give its column by --group.",
             "The class Died prior to crash* has 9 rows: its recall says little.",
         ],
-        "effective_numbers": [round(9_999.0 * (1 - 0.9999**count), 1) for count in rows],
+        "effective_numbers": {name: 1e4 * (1 - 0.9999**count) for name, count in zip(names, rows, strict=True)},
     }
 
 
@@ -177,8 +188,8 @@ def _candidate(
         "groups": dict(zip(("head", "middle", "tail"), map(_mean_recall, np.array_split(recall, 3)), strict=True)),
         "seconds": 2.0 if trained else None,
         "milliseconds_per_step": 1.31 if trained else None,
-        "chosen": {"learning_rate": 0.01, "weight_decay": 0.0001, "gamma": 1.0} if trained else None,
-        "trials": 3 if trained else 0,
+        "chosen": {"learning_rate": 0.01, "weight_decay": 0.0001},
+        "trials": 3,
         "curve": _curve(lift, generator) if trained else None,
         "calibration": _calibration(lift),
         "gradient_norms": _gradient_norms(lift) if trained else None,

@@ -174,7 +174,8 @@ def test_calibration_stands_on_the_diagonal_where_it_is_perfect() -> None:
 
 def test_half_of_the_gradient_is_counted_from_the_hardest_examples_down() -> None:
     norms = {"edges": [0.0, 0.25, 0.5, 0.75, 1.0], "share": [0.9, 0.06, 0.03, 0.01], "mass": [0.1, 0.3, 0.4, 0.2]}
-    assert half_of_the_gradient(norms) == "60 % of the gradient comes from the 4 % of examples with norms above 0.5."
+    says = "60 % of the gradient comes from the 4 % of examples whose right answer has a probability below 0.5."
+    assert half_of_the_gradient(norms) == says
     assert half_of_the_gradient({**norms, "mass": [0.0, None, 0.0, 0.0]}) == ""
     assert drawn(charts.gradient_norms(0, {"name": "a", "gradient_norms": norms})) is not None
 

@@ -111,7 +111,7 @@ def test_the_answer_comes_first_and_then_every_part_in_its_order() -> None:
     text = render(document)
     parts = re.findall(r"<h([12])>(.*?)</h", text)
     assert parts == [
-        ("1", document["verdict"][0].replace("-", "-<wbr>")),
+        ("1", "Plain cross-<wbr>entropy with prior correction will do: no loss is shown to do better."),
         ("2", "Against plain cross-entropy"),
         ("2", "All numbers"),
         ("2", "Recall per class, from head to tail"),
@@ -135,15 +135,17 @@ def test_every_chart_has_a_table_of_its_numbers() -> None:
     filled = sum(map(bool, document["candidates"][0]["calibration"]["rows"]))
     assert len(page.rows["calibration"]) == filled * len(document["candidates"])
     assert len(page.rows["gradient"]) == documents.BINS
+    assert len(page.rows["differences"]) == len(document["candidates"]) - 1
     assert len(page.rows["recall"]) == len(page.rows["classes"]) == len(document["problem"]["classes"])
 
 
 def test_the_tuning_is_told_where_there_was_any() -> None:
     document = documents.long_tailed()
-    tuned = [each for each in document["candidates"] if each["chosen"]]
-    rows = Page(render(document)).rows["chosen"]
-    assert len(rows) == len(tuned)
-    assert rows[0].strip() == "cross_entropy3learning rate 0.01, weight decay 0.0001, gamma 1.0"
+    text = render(document)
+    assert "tuned for each loss alike: 3 trials on the first seed" in text
+    rows = Page(text).rows["chosen"]
+    assert len(rows) == len(document["candidates"])
+    assert rows[0].strip() == "cross_entropy3learning rate 0.01, weight decay 0.0001"
     assert "Nothing was tuned" in render(documents.one_seed())
 
 
@@ -152,3 +154,44 @@ def test_a_part_without_anything_to_show_is_left_out() -> None:
     for part in ("Training", "Calibration", "Where the gradient comes from", "Code to paste"):
         assert f"<h2>{part}" not in text
     assert "interval. The grey band" not in text
+
+
+def test_plain_cross_entropy_is_shown_beside_the_winner_or_the_best_of_the_others() -> None:
+    document = documents.long_tailed()
+    best = document["candidates"][1]["name"]
+    for winner, shown_with in (("ghm_c", "ghm_c"), ("cross_entropy", best), (None, best)):
+        text = render({**document, "winner": winner})
+        assert re.findall(r"best-mark\"/></svg>(.*?)</li>", text) == [shown_with.replace("_", "_<wbr>")]
+
+
+def test_less_may_be_better() -> None:
+    document = {**documents.long_tailed(), "metric": "log_loss", "larger_is_better": False}
+    assert "← better" in render(document)
+    assert "Log loss ↓" in render(document)
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("stratified", "a stratified split (60 % training"),
+        ("group", "keeps the rows of one CASE together (60 %"),
+        ("time", "a stretch of time by CASE whose latest rows are for test (60 %"),
+    ],
+)
+def test_the_split_is_told(split: str, words: str) -> None:
+    document = documents.long_tailed()
+    document["protocol"].update(split=split, split_column=None if split == "stratified" else "CASE")
+    assert words in render(document)
+
+
+def test_alone_plain_cross_entropy_has_a_report() -> None:
+    document = documents.long_tailed()
+    text = render({**document, "candidates": document["candidates"][:1]})
+    assert "Against plain cross-entropy" not in text
+    assert len(Page(text).rows["comparison"]) == 1
+
+
+def test_p_values_have_digits_that_say_something() -> None:
+    document = documents.long_tailed()
+    document["candidates"][1]["difference"].update(p=1e-9, p_adjusted=0.04256)
+    assert "&lt; 0.0010.043" in Page(render(document)).rows["differences"][0].replace("<", "&lt;")

@@ -28,9 +28,10 @@ CANDIDATE = {
     "calibration": None,
     "gradient_norms": None,
 }
-DATA: dict[str, Any] = {"warnings": [], "effective_numbers": None}
+DATA: dict[str, Any] = {"warnings": [], "effective_numbers": {}}
 CLASS = {"test_rows": None, "group": None, "excluded": False}
-DOCUMENT = {"caveat": None, "saved": None, "code": None}
+PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None}
+DOCUMENT = {"caveat": None, "larger_is_better": True, "winner": None, "saved": None, "code": None}
 
 Candidate = Mapping[str, Any]
 
@@ -44,6 +45,7 @@ def render(document: Mapping[str, Any]) -> str:
     environment.filters |= {
         "number": _number,
         "half": _half_width,
+        "probability": _probability,
         "signed": signed,
         "breakable": _breakable,
         "words": in_words,
@@ -56,15 +58,14 @@ def render(document: Mapping[str, Any]) -> str:
 def _complete(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with nothing absent, and its classes from head to tail."""
     problem, data = document["problem"], {**DATA, **document["data"]}
-    numbers = data["effective_numbers"] or [None] * len(problem["classes"])
-    classes = [
-        {**CLASS, **each, "effective_number": number} for each, number in zip(problem["classes"], numbers, strict=True)
-    ]
+    numbers = data["effective_numbers"]
+    classes = [{**CLASS, **each, "effective_number": numbers.get(each["name"])} for each in problem["classes"]]
     return {
         **DOCUMENT,
         **document,
         "candidates": [{**CANDIDATE, **each} for each in document["candidates"]],
         "data": data,
+        "protocol": {**PROTOCOL, **document["protocol"]},
         "problem": {**problem, "classes": sorted(classes, key=lambda each: -each["rows"])},
     }
 
@@ -73,12 +74,16 @@ def _drawn(document: Mapping[str, Any]) -> dict[str, Any]:
     """The charts, by the names that the template has for them. They have escaped what comes from the data."""
     candidates, classes = document["candidates"], document["problem"]["classes"]
     metric = in_words(document["metric"])
-    lower = metric in LOWER_IS_BETTER
     scale = _scale(candidates)
-    plain = candidates[0]
+    plain, *others = candidates
+    winner = [each for each in others if each["name"] == document["winner"]]
+    best = next(iter(winner or others), None)
+    ordered = sorted(candidates, key=lambda each: (each is not plain, each is not best))
     return {
-        "intervals": charts.intervals(candidates, metric, lower_is_better=lower),
-        "recalls": _recalls(classes, candidates),
+        "headline": re.split(r"(?<=[.])\s+(?=[A-Z])", document["verdict"][0], maxsplit=1),
+        "best": best,
+        "intervals": charts.intervals(candidates, metric, lower_is_better=not document["larger_is_better"]),
+        "recalls": _recalls(classes, ordered),
         "tail": charts.tail(classes),
         "panels": {
             "training": _panels(candidates, "curve", lambda n, each: charts.training(n, each, plain, scale, metric)),
@@ -146,8 +151,13 @@ def _number(value: float | None, places: int = 3) -> str:
 
 def _half_width(estimate: Mapping[str, float | None]) -> str:
     """` ± 0.014`, or nothing where there is no interval."""
-    mean, high = estimate["mean"], estimate["high"]
+    mean, high = estimate.get("mean"), estimate.get("high")
     return "" if mean is None or high is None else f" ± {_number(high - mean)}"
+
+
+def _probability(value: float | None) -> str:
+    """A p-value; no more than three digits of it say anything."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _breakable(name: str) -> Markup:

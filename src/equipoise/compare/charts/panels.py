@@ -100,7 +100,7 @@ def calibration(number: int, candidate: Candidate) -> str:
 
 
 def gradient_norms(number: int, candidate: Candidate) -> str:
-    """The share of examples (dashed) and of the whole gradient (filled) by gradient norm, on a logarithmic scale."""
+    """The share of examples (dashed) and of the gradient (filled) by 1 - p of the right answer; the scale is logarithmic."""
     norms = candidate["gradient_norms"]
     top, bottom = 18, 118
     edges = norms["edges"]
@@ -126,7 +126,7 @@ def gradient_norms(number: int, candidate: Candidate) -> str:
         polyline(steps(norms["share"]), "line plain"),
         text("share", LEFT, 11, look="tick"),
         *_ends(top, bottom, "0.1 %", "100 %"),
-        *_foot(132, "0", "gradient norm", f"{edges[-1]:g}"),
+        *_foot(132, "0", "1 − p", f"{edges[-1]:g}"),
     ]
     name = f"Gradient norms under {candidate['name']}"
     says = half_of_the_gradient(norms) or "Nothing is known."
@@ -134,7 +134,7 @@ def gradient_norms(number: int, candidate: Candidate) -> str:
 
 
 def half_of_the_gradient(norms: Mapping[str, Any]) -> str:
-    """`Half of the gradient comes from the 4 % of examples above 0.60`: the fewest bins, from the hardest down."""
+    """Which examples give half of the gradient, in a sentence: the fewest bins, from the hardest down."""
     total = math.fsum(each or 0.0 for each in norms["mass"])
     if not total:
         return ""
@@ -144,8 +144,9 @@ def half_of_the_gradient(norms: Mapping[str, Any]) -> str:
         mass += norms["mass"][start] or 0.0
         share += norms["share"][start] or 0.0
     part = f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %" if share else "none"
-    above = norms["edges"][start]
-    return f"{100 * mass / total:.0f} % of the gradient comes from the {part} of examples with norms above {above:.2g}."
+    below = f"{1 - norms['edges'][start]:.2g}"
+    from_ = f"{100 * mass / total:.0f} % of the gradient comes from the {part} of examples"
+    return f"{from_} whose right answer has a probability below {below}."
 
 
 def _frame(top: float, bottom: float) -> str:
