@@ -164,7 +164,7 @@ def compare(
 @app.command()
 def losses(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One loss, to be shown in full: `softmax_focal`.")
+        str | None, typer.Argument(metavar="NAME", help="One loss, to be shown in full: `softmax_focal`.")
     ] = None,
 ) -> None:
     """List all losses of the catalogue, or show one in full."""
@@ -179,7 +179,7 @@ def losses(
 
 @app.command()
 def curves(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Losses of the catalogue.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Losses of the catalogue.")],
     gamma: Annotated[
         str | None,
         typer.Option(metavar="A,B,C", help="A curve for each, of losses that take gamma.", show_default="0,0.5,1,2,5"),

@@ -62,8 +62,11 @@ function look(frame) {
     const ratio = contrast(parsed(each.tagName === "text" ? style(each).fill : style(each).color), behind(each, style));
     if (ratio < 4.5) found.faint.push(each.textContent.trim().slice(0, 40) + " " + ratio.toFixed(2));
   }
-  for (const each of page.querySelectorAll(".line, .interval, .mean, .plain-mark, .other, .zero, .change, .ideal")) {
-    const ratio = contrast(parsed(style(each).stroke), behind(each.closest("figure, ul"), style));
+  const strokes = ".line, .interval, .mean, .plain-mark, .other, .zero, .change, .ideal, .axis";
+  const fills = ".best-mark, .size, .bar";
+  for (const each of page.querySelectorAll(`${strokes}, ${fills}`)) {
+    const color = each.matches(fills) ? style(each).fill : style(each).stroke;
+    const ratio = contrast(parsed(color), behind(each.closest("figure, ul"), style));
     if (ratio < 3) found.faint.push(each.getAttribute("class") + " " + ratio.toFixed(2));
   }
   for (const chart of page.querySelectorAll("svg[role=img]")) {

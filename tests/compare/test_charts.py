@@ -172,6 +172,14 @@ def test_calibration_stands_on_the_diagonal_where_it_is_perfect() -> None:
         assert y == pytest.approx(y1 + (y2 - y1) * (x - x1) / (x2 - x1), abs=0.05)
 
 
+def test_the_line_of_a_calibration_passes_by_bins_of_a_few_rows() -> None:
+    bins = {"confidence": [0.1, 0.5, 0.9], "accuracy": [0.1, 1.0, 0.9], "rows": [40, 1, 60]}
+    chart = charts.calibration(0, {"name": "a", "calibration": bins})
+    (line,) = looks(chart, "line")
+    assert len((line.get("points") or "").split()) == 2
+    assert len(list(looks(chart, "size"))) == 3
+
+
 def test_half_of_the_gradient_is_counted_from_the_hardest_examples_down() -> None:
     norms = {"edges": [0.0, 0.25, 0.5, 0.75, 1.0], "share": [0.9, 0.06, 0.03, 0.01], "mass": [0.1, 0.3, 0.4, 0.2]}
     says = "60 % of the gradient comes from the 4 % of examples whose right answer has a probability below 0.5."

@@ -195,3 +195,12 @@ def test_p_values_have_digits_that_say_something() -> None:
     document = documents.long_tailed()
     document["candidates"][1]["difference"].update(p=1e-9, p_adjusted=0.04256)
     assert "&lt; 0.0010.043" in Page(render(document)).rows["differences"][0].replace("<", "&lt;")
+
+
+def test_labels_are_called_labels() -> None:
+    document = documents.long_tailed()
+    document["problem"]["kind"] = "multilabel"
+    text = render(document)
+    assert "<h2>Recall per label, from head to tail" in text
+    assert "Tail: 2 labels" in text
+    assert "<b>8</b> labels of" in text

@@ -17,6 +17,9 @@ LEFT, RIGHT = 40, 168
 FLOOR = 1e-3
 """The least share that the panel of gradient norms shows."""
 
+FEWEST = 20
+"""Rows of a bin of the calibration: one of fewer is a dot that the line passes by, for it may be anywhere."""
+
 Candidate = Mapping[str, Any]
 Points = list[tuple[float, float | None]]
 
@@ -84,7 +87,7 @@ def calibration(number: int, candidate: Candidate) -> str:
     drawn = [
         _frame(top, bottom),
         element("line", x1=LEFT, y1=bottom, x2=RIGHT, y2=top, class_="ideal"),
-        polyline([(x, y) for x, y, _ in places], "line this"),
+        polyline([(x, y) for x, y, rows in places if rows >= FEWEST], "line this"),
     ]
     drawn += [
         element("circle", cx=x, cy=y, r=1.5 + 5 * math.sqrt(rows / total), class_="size") for x, y, rows in places
@@ -100,7 +103,7 @@ def calibration(number: int, candidate: Candidate) -> str:
 
 
 def gradient_norms(number: int, candidate: Candidate) -> str:
-    """The share of examples (dashed) and of the gradient (filled) by 1 - p of the right answer; the scale is logarithmic."""
+    """The share of examples (dashed) and of the gradient (filled) by 1 - p, on a logarithmic scale."""
     norms = candidate["gradient_norms"]
     top, bottom = 18, 118
     edges = norms["edges"]
