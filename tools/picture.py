@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-WIDTH, HEIGHT = 1280, 500
+WIDTH, HEIGHT = 1280, 600
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 

@@ -161,6 +161,13 @@ def test_one_epoch_is_a_dot() -> None:
     assert len(list(looks(charts.training(0, each, {}, (0.0, 0.5), "accuracy"), "dot"))) == 2
 
 
+def test_a_training_without_a_value_is_an_empty_panel() -> None:
+    each = {"name": "a", "curve": {"epoch": [1, 2], "train_loss": [None, None], "validation": [None, None]}}
+    chart = charts.training(0, each, {}, (0.0, 0.5), "accuracy")
+    assert "No validation accuracy" in words_of_description(chart)
+    assert not list(looks(chart, "line"))
+
+
 def test_calibration_stands_on_the_diagonal_where_it_is_perfect() -> None:
     bins = {"confidence": [None, 0.25, 0.75], "accuracy": [None, 0.25, 0.75], "rows": [0, 10, 30]}
     chart = charts.calibration(0, {"name": "a", "calibration": bins})

@@ -6,10 +6,15 @@ import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from random import Random
+from typing import Any
+from xml.etree import ElementTree
 
 import documents
 import pytest
 from browser import BROWSER, WHY_NOT, shown
+from hypothesis import given
+from hypothesis import strategies as st
 from small_table import table
 
 from equipoise.compare.command import Options, execute
@@ -29,6 +34,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self._table: str | None = None
         self._in_body = False
+        self._texts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -49,7 +55,13 @@ class Page(HTMLParser):
         if tag == "table":
             self._table = None
 
+    @property
+    def texts(self) -> str:
+        """All text of the page, as it is read."""
+        return " ".join("".join(self._texts).split())
+
     def handle_data(self, data: str) -> None:
+        self._texts.append(data)
         if self._in_body and self._table and self.rows[self._table]:
             self.rows[self._table][-1] += data
 
@@ -122,6 +134,9 @@ def test_the_answer_comes_first_and_then_every_part_in_its_order() -> None:
         ("2", "Code to paste"),
         ("2", "How to do it again"),
     ]
+    header = Page(text).texts
+    for sentence in document["verdict"]:
+        assert " ".join(sentence.split()) in header, "nothing of the verdict is lost"
     data = text[text.index("<h2>The data") :]
     assert data.index("copies of another row") < data.index("<dt>Table"), "warnings first"
     assert html.escape(document["code"]).replace("&#x27;", "&#39;") in text
@@ -204,3 +219,27 @@ def test_labels_are_called_labels() -> None:
     assert "<h2>Recall per label, from head to tail" in text
     assert "Tail: 2 labels" in text
     assert "<b>8</b> labels of" in text
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(list(documents.ALL)))
+def test_whatever_is_null_the_report_is_drawn(chance: Random, name: str) -> None:
+    """No interval, no mean, no curve, an epoch or a bin without a value, nothing at all: anywhere, at once."""
+
+    def holed(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict) and {"mean", "low", "high"} <= value.keys():
+            lost = chance.choice([(), (), ("low", "high"), ("mean", "low", "high"), ("p", "p_adjusted", "detectable")])
+            return {**value, **{end: None for end in lost if end in value}}
+        if key in ("curve", "calibration", "gradient_norms", "chosen") and chance.random() < 0.2:
+            return None
+        if isinstance(value, dict):
+            return {each: holed(inside, each) for each, inside in value.items()}
+        if key in ("train_loss", "validation", "accuracy", "share", "mass"):
+            return [None if chance.random() < 0.3 else each for each in value]
+        return value
+
+    document = documents.ALL[name]()
+    document["candidates"] = [holed(each) for each in document["candidates"]]
+    text = render(document)
+    assert not re.search(r"\b(None|nan|inf|Undefined)\b", text)
+    for chart in re.findall(r"<svg id=.*?</svg>\n", text, re.DOTALL):
+        ElementTree.fromstring(chart)

@@ -13,7 +13,7 @@ from . import svg
 from .svg import element, polyline, text
 
 WIDTH = 172
-LEFT, RIGHT = 40, 168
+LEFT, RIGHT = 44, 168
 FLOOR = 1e-3
 """The least share that the panel of gradient norms shows."""
 
@@ -65,7 +65,7 @@ def training(number: int, candidate: Candidate, plain: Candidate, between: tuple
         text("validation", LEFT, 11, look="tick"),
         *_ends(18, 86, f"{low:.{places}f}", f"{high:.{places}f}"),
         text("training loss", LEFT, 103, look="tick"),
-        *_ends(110, 146, "0", f"{most:.2g}"),
+        *_ends(110, 146, "0", _loss(most)),
         *_foot(160, f"{first:g}", "epoch", f"{last:g}"),
     ]
     seen = [value for value in curve["validation"] if value is not None]
@@ -150,6 +150,11 @@ def half_of_the_gradient(norms: Mapping[str, Any]) -> str:
     below = f"{1 - norms['edges'][start]:.2g}"
     from_ = f"{100 * mass / total:.0f} % of the gradient comes from the {part} of examples"
     return f"{from_} whose right answer has a probability below {below}."
+
+
+def _loss(value: float) -> str:
+    """A loss in the room that there is beside an axis: `1.3`, `0.0039`, `4e-04`, `1e+05`."""
+    return f"{value:.2g}" if 1e-3 <= value < 100 else f"{value:.0f}" if 100 <= value < 1e5 else f"{value:.0e}"
 
 
 def _frame(top: float, bottom: float) -> str:
