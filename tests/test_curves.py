@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from equipoise.catalog import CARDS, find
 from equipoise.cli import main
-from equipoise.plots import Curve, curves, gammas, write
+from equipoise.plots import Curve, CurveError, curves, gammas, write
 
 each_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 
@@ -117,7 +118,7 @@ def test_the_gammas_are_those_of_the_paper_unless_others_are_given() -> None:
     assert gammas("2, 0.5,2") == (2.0, 0.5)
     assert gammas(None) is None
     for wrong in ("x", "-1", "inf", "nan", "", ","):
-        with pytest.raises(ValueError, match="gamma must be numbers"):
+        with pytest.raises(CurveError, match="gamma must be numbers"):
             gammas(wrong)
 
 
@@ -178,6 +179,21 @@ def test_every_trouble_is_one_line(arguments: str, message: str, capsys: pytest.
     output, errors = capsys.readouterr()
     assert (output, errors.count("\n")) == ("", 1)
     assert message in errors
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("nonsense")
+
+    monkeypatch.setattr("equipoise.plots.curves", fail)
+    with pytest.raises(ValueError, match="nonsense"):
+        main(["curves", "softmax_focal", "--out", "a.csv"])
+
+
+def test_a_loss_of_pairs_has_no_curve() -> None:
+    pairs = dataclasses.replace(find("softmax_focal"), kind="embeddings")  # type: ignore[arg-type]
+    with pytest.raises(CurveError, match="softmax_focal is no function of one score"):
+        curves([pairs])
 
 
 def test_without_matplotlib_there_are_numbers_and_a_line_that_says_what_to_install(tmp_path: Path) -> None:

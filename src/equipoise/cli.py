@@ -15,9 +15,8 @@ from equipoise import __version__
 if TYPE_CHECKING:
     from .card import Card
 
-TOOL, FIGURES = "compare", "compare,plots"
-NEEDED = {**dict.fromkeys(("typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib"), TOOL)}
-NEEDED["matplotlib"] = FIGURES
+NEEDED = {"typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib"}
+NEEDED_FOR_PICTURES = {"matplotlib"}
 
 
 def _fail(message: str, status: int) -> int:
@@ -29,10 +28,11 @@ def _fail(message: str, status: int) -> int:
 def _fail_for_want_of(error: ModuleNotFoundError) -> int:
     """Say what to install where the tool's extra is missing; any other missing module is a defect of ours."""
     package = (error.name or "").partition(".")[0]
+    if package in NEEDED_FOR_PICTURES:
+        return _fail(f'{package} is not installed; pictures of curves need: pip install "equipoise[compare,plots]"', 2)
     if package not in NEEDED:
         raise error
-    what = "the command line needs" if NEEDED[package] == TOOL else "pictures of curves need"
-    return _fail(f'{package} is not installed; {what}: pip install "equipoise[{NEEDED[package]}]"', 2)
+    return _fail(f'{package} is not installed; the command line needs: pip install "equipoise[compare]"', 2)
 
 
 try:
@@ -198,7 +198,7 @@ def curves(
     try:
         drawn = plots.curves(cards, plots.gammas(gamma))
         plots.write(drawn, out)
-    except ValueError as error:
+    except plots.CurveError as error:
         raise typer.BadParameter(str(error)) from None
     typer.echo(out)
 

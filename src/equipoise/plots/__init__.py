@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .curves import Curve, curves, gammas
+from .curves import Curve, CurveError, curves, gammas
 from .files import write
 
-__all__ = ["Curve", "curves", "gammas", "write"]
+__all__ = ["Curve", "CurveError", "curves", "gammas", "write"]

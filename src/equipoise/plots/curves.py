@@ -36,6 +36,10 @@ CROWD = 4_000
 Mixture = tuple[tuple[float, float, float], ...]
 
 
+class CurveError(ValueError):
+    """A request for curves that cannot be met; the message says why in a line."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """One loss with one set of options, point by point.
@@ -73,7 +77,7 @@ def gammas(words: str | None) -> tuple[float, ...] | None:
     """Numbers separated by commas; None for none given.
 
     Raises:
-        ValueError: for a word that is no number from 0 on.
+        CurveError: for a word that is no number from 0 on.
     """
     if words is None:
         return None
@@ -84,10 +88,10 @@ def gammas(words: str | None) -> tuple[float, ...] | None:
         except ValueError:
             number = math.nan
         if not 0 <= number < math.inf:
-            raise ValueError(f"gamma must be numbers from 0 on, separated by commas, got {word!r}")
+            raise CurveError(f"gamma must be numbers from 0 on, separated by commas, got {word!r}")
         numbers.append(number)
     if not numbers:
-        raise ValueError(f"gamma must be numbers from 0 on, separated by commas, got {words!r}")
+        raise CurveError(f"gamma must be numbers from 0 on, separated by commas, got {words!r}")
     return tuple(dict.fromkeys(numbers))
 
 
@@ -99,15 +103,15 @@ def curves(cards: Sequence[Card], given: Sequence[float] | None = None) -> list[
         given: the gammas; None for those of the focal loss paper.
 
     Raises:
-        ValueError: where a loss has no such curve, losses do not belong into one figure, or no loss takes a gamma.
+        CurveError: where a loss has no such curve, losses do not belong into one figure, or no loss takes a gamma.
     """
     unfit = [card.name for card in cards if card.kind not in ("elementwise", "rows")]
     if unfit:
-        raise ValueError(f"{unfit[0]} is no function of one score: there is no curve to draw")
+        raise CurveError(f"{unfit[0]} is no function of one score: there is no curve to draw")
     if len({"regression" in card.problems for card in cards}) > 1:
-        raise ValueError("losses of scores and of residuals do not go into one figure")
+        raise CurveError("losses of scores and of residuals do not go into one figure")
     if given is not None and not any(_takes_gamma(card) for card in cards):
-        raise ValueError(f"none of these losses takes gamma: {', '.join(card.name for card in cards)}")
+        raise CurveError(f"none of these losses takes gamma: {', '.join(card.name for card in cards)}")
     return [
         curve
         for card in {card.name: card for card in cards}.values()

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from .curves import Curve
+from .curves import Curve, CurveError
 
 COLUMNS = ("curve", "score", "probability", "loss", "gradient", "gradient_norm", "weight")
 SUFFIXES = (".png", ".svg", ".csv")
@@ -16,13 +16,13 @@ def write(curves: Sequence[Curve], to: str) -> None:
     """Write curves in the format that the name of the file ends in.
 
     Raises:
-        ValueError: for another ending.
+        CurveError: for another ending.
         ModuleNotFoundError: for a picture, where matplotlib is not installed.
         OSError: where the file cannot be written.
     """
     suffix = Path(to).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"the file must end in .png, .svg or .csv, got {to!r}")
+        raise CurveError(f"the file must end in .png, .svg or .csv, got {to!r}")
     if suffix == ".csv":
         _write_numbers(curves, Path(to))
         return
