@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from equipoise.catalog import CARDS
+from equipoise.listing import entry
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- catalogue -->\n", "<!-- /catalogue -->"
@@ -12,9 +13,9 @@ BEGIN, END = "<!-- catalogue -->\n", "<!-- /catalogue -->"
 def catalogue() -> str:
     """The table of all losses, one row a card."""
     rows = ["| loss | for | what it does | paper |", "| --- | --- | --- | --- |"]
-    for card in CARDS:
-        names = f"`{card.module.__name__}`" + (f", `{card.function.__name__}`" if card.function else "")
-        rows.append(f"| {names} | {', '.join(sorted(card.problems))} | {card.summary} | {card.paper} |")
+    for each in map(entry, CARDS):
+        calls = ", ".join(f"`{call}`" for call in each.calls)
+        rows.append(f"| `{each.name}`: {calls} | {each.problems} | {each.summary} | {each.paper} |")
     return "\n".join(rows) + "\n"
 
 

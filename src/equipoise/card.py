@@ -53,6 +53,8 @@ class Card:
         samples: option sets of the module that the tests run.
         module_only: options of the module that the function does not take.
         required: constructor arguments without a default, as examples (the tests add them to every sample).
+        use_when: the trouble that the loss mends.
+        avoid_when: what it does not mend, or makes worse, and what to take then.
         identities: other ways to compute the same value.
         differs: where the loss differs from its paper or the authors' code.
     """
@@ -70,5 +72,7 @@ class Card:
     samples: tuple[Options, ...] = ({},)
     module_only: frozenset[str] = frozenset()
     required: Options = field(default_factory=dict)
+    use_when: str = ""
+    avoid_when: str = ""
     identities: tuple[Identity, ...] = ()
     differs: tuple[str, ...] = ()

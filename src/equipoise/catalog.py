@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from .card import Card
 from .classification import balanced, class_balanced, cross_entropy, focal, ghm
 
@@ -16,3 +18,25 @@ CARDS: tuple[Card, ...] = (
     ghm.CLASSIFICATION_CARD,
     ghm.REGRESSION_CARD,
 )
+
+
+def find(name: str) -> Card:
+    """The card of a loss, by its short name, its module's or its function's, whatever the case of the letters.
+
+    Raises:
+        ValueError: where no loss has that name; it names those that look like it.
+
+    Example:
+        >>> from equipoise.catalog import find
+        >>> find("SoftmaxFocalLoss").name
+        'softmax_focal'
+    """
+    known: dict[str, Card] = {}
+    for card in CARDS:
+        names = (card.name, card.module.__name__, card.function.__name__ if card.function else card.name)
+        known |= {each.lower(): card for each in names}
+    if name.lower() in known:
+        return known[name.lower()]
+    near = dict.fromkeys(known[each].name for each in difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.5))
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`equipoise losses` lists all"
+    raise ValueError(f"there is no loss {name!r}; {hint}")

@@ -8,11 +8,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from equipoise import __version__
 
+if TYPE_CHECKING:
+    from .card import Card
+
 NEEDED = {"typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib"}
+NEEDED_FOR_PICTURES = {"matplotlib"}
 
 
 def _fail(message: str, status: int) -> int:
@@ -24,6 +28,8 @@ def _fail(message: str, status: int) -> int:
 def _fail_for_want_of(error: ModuleNotFoundError) -> int:
     """Say what to install where the tool's extra is missing; any other missing module is a defect of ours."""
     package = (error.name or "").partition(".")[0]
+    if package in NEEDED_FOR_PICTURES:
+        return _fail(f'{package} is not installed; pictures of curves need: pip install "equipoise[compare,plots]"', 2)
     if package not in NEEDED:
         raise error
     return _fail(f'{package} is not installed; the command line needs: pip install "equipoise[compare]"', 2)
@@ -156,19 +162,55 @@ def compare(
 
 
 @app.command()
-def losses() -> None:
-    """List all losses of the catalogue."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def losses(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One loss, to be shown in full: `softmax_focal`.")
+    ] = None,
+) -> None:
+    """List all losses of the catalogue, or show one in full."""
+    from . import listing
 
-    from .catalog import CARDS
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    if name is None:
+        listing.show_all(console)
+        return
+    listing.show_one(_card(name), console)
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("loss, problems", no_wrap=True)
-    table.add_column("what it does, where it comes from")
-    for card in CARDS:
-        table.add_row(f"{card.name}\n  {', '.join(sorted(card.problems))}", f"{card.summary}\n{card.paper}\n")
-    Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto").print(table)
+
+@app.command()
+def curves(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Losses of the catalogue.")],
+    gamma: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="A curve for each, of losses that take gamma.", show_default="0,0.5,1,2,5"),
+    ] = None,
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="A picture (.png or .svg), or its numbers (.csv).")
+    ] = "curves.png",
+) -> None:
+    """Draw loss and gradient against the probability of the true class and its logit.
+
+    Of gradient harmonizing also the weight against the gradient norm, for a made-up batch: the figures of the papers.
+    """
+    from . import plots
+
+    cards = [_card(name) for name in names]
+    try:
+        drawn = plots.curves(cards, plots.gammas(gamma))
+        plots.write(drawn, out)
+    except plots.CurveError as error:
+        raise typer.BadParameter(str(error)) from None
+    typer.echo(out)
+
+
+def _card(name: str) -> Card:
+    """The card of a loss that was named."""
+    from .catalog import find
+
+    try:
+        return find(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
 
 
 @app.command()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from random import Random
+from typing import Any
+from xml.etree import ElementTree
 
+import documents
 import pytest
+from browser import BROWSER, WHY_NOT, shown
+from hypothesis import given
+from hypothesis import strategies as st
 from small_table import table
 
 from equipoise.compare.command import Options, execute
+from equipoise.compare.report import render
 from equipoise.compare.study import Request
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOSTILE = "<script>console.error(1)</script><img src='https://example.org/x.png'>"
 
 
@@ -28,6 +34,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self._table: str | None = None
         self._in_body = False
+        self._texts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -48,7 +55,13 @@ class Page(HTMLParser):
         if tag == "table":
             self._table = None
 
+    @property
+    def texts(self) -> str:
+        """All text of the page, as it is read."""
+        return " ".join("".join(self._texts).split())
+
     def handle_data(self, data: str) -> None:
+        self._texts.append(data)
         if self._in_body and self._table and self.rows[self._table]:
             self.rows[self._table][-1] += data
 
@@ -93,25 +106,140 @@ def test_names_from_the_data_are_text_and_nothing_is_fetched(report: Path) -> No
     assert page.tags.count("link") == 1
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome on the PATH (Debian: apt-get install chromium)")
+@pytest.mark.skipif(BROWSER is None, reason=WHY_NOT)
 def test_a_browser_shows_it_without_a_complaint_or_a_request(report: Path, tmp_path: Path) -> None:
     log = tmp_path / "net.json"
-    command = [
-        str(BROWSER),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--log-net-log={log}",
-        "--dump-dom",
-        report.as_uri(),
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert len(Page(shown.stdout).rows["comparison"]) == CANDIDATES
-    assert "CONSOLE" not in shown.stderr
+    page = shown(report, tmp_path, f"--log-net-log={log}")
+    assert len(Page(page.stdout).rows["comparison"]) == CANDIDATES
+    assert "CONSOLE" not in page.stderr
     # The browser calls its maker on its own account; the page can only ask hosts that it names, and names just one.
     requested = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
     assert "example.org" in report.read_text()
     assert not [host for host in requested if host in report.read_text()]
+
+
+def test_the_answer_comes_first_and_then_every_part_in_its_order() -> None:
+    document = documents.long_tailed()
+    text = render(document)
+    parts = re.findall(r"<h([12])>(.*?)</h", text)
+    assert parts == [
+        ("1", "Plain cross-<wbr>entropy with prior correction will do: no loss is shown to do better."),
+        ("2", "Against plain cross-entropy"),
+        ("2", "All numbers"),
+        ("2", "Recall per class, from head to tail"),
+        ("2", "Training"),
+        ("2", "Calibration"),
+        ("2", "Where the gradient comes from"),
+        ("2", "The data"),
+        ("2", "Code to paste"),
+        ("2", "How to do it again"),
+    ]
+    header = Page(text).texts
+    for sentence in document["verdict"]:
+        assert " ".join(sentence.split()) in header, "nothing of the verdict is lost"
+    data = text[text.index("<h2>The data") :]
+    assert data.index("copies of another row") < data.index("<dt>Table"), "warnings first"
+    assert html.escape(document["code"]).replace("&#x27;", "&#39;") in text
+
+
+def test_every_chart_has_a_table_of_its_numbers() -> None:
+    document = documents.long_tailed()
+    page = Page(render(document))
+    trained = [each for each in document["candidates"] if each["curve"]]
+    assert len(page.rows["training"]) == len(trained)
+    filled = sum(map(bool, document["candidates"][0]["calibration"]["rows"]))
+    assert len(page.rows["calibration"]) == filled * len(document["candidates"])
+    assert len(page.rows["gradient"]) == documents.BINS
+    assert len(page.rows["differences"]) == len(document["candidates"]) - 1
+    assert len(page.rows["recall"]) == len(page.rows["classes"]) == len(document["problem"]["classes"])
+
+
+def test_the_tuning_is_told_where_there_was_any() -> None:
+    document = documents.long_tailed()
+    text = render(document)
+    assert "tuned for each loss alike: 3 trials on the first seed" in text
+    rows = Page(text).rows["chosen"]
+    assert len(rows) == len(document["candidates"])
+    assert rows[0].strip() == "cross_entropy3learning rate 0.01, weight decay 0.0001"
+    assert "Nothing was tuned" in render(documents.one_seed())
+
+
+def test_a_part_without_anything_to_show_is_left_out() -> None:
+    text = render(documents.one_seed())
+    for part in ("Training", "Calibration", "Where the gradient comes from", "Code to paste"):
+        assert f"<h2>{part}" not in text
+    assert "interval. The grey band" not in text
+
+
+def test_plain_cross_entropy_is_shown_beside_the_winner_or_the_best_of_the_others() -> None:
+    document = documents.long_tailed()
+    best = document["candidates"][1]["name"]
+    for winner, shown_with in (("ghm_c", "ghm_c"), ("cross_entropy", best), (None, best)):
+        text = render({**document, "winner": winner})
+        assert re.findall(r"best-mark\"/></svg>(.*?)</li>", text) == [shown_with.replace("_", "_<wbr>")]
+
+
+def test_less_may_be_better() -> None:
+    document = {**documents.long_tailed(), "metric": "log_loss", "larger_is_better": False}
+    assert "← better" in render(document)
+    assert "Log loss ↓" in render(document)
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("stratified", "a stratified split (60 % training"),
+        ("group", "keeps the rows of one CASE together (60 %"),
+        ("time", "a stretch of time by CASE whose latest rows are for test (60 %"),
+    ],
+)
+def test_the_split_is_told(split: str, words: str) -> None:
+    document = documents.long_tailed()
+    document["protocol"].update(split=split, split_column=None if split == "stratified" else "CASE")
+    assert words in render(document)
+
+
+def test_alone_plain_cross_entropy_has_a_report() -> None:
+    document = documents.long_tailed()
+    text = render({**document, "candidates": document["candidates"][:1]})
+    assert "Against plain cross-entropy" not in text
+    assert len(Page(text).rows["comparison"]) == 1
+
+
+def test_p_values_have_digits_that_say_something() -> None:
+    document = documents.long_tailed()
+    document["candidates"][1]["difference"].update(p=1e-9, p_adjusted=0.04256)
+    assert "&lt; 0.0010.043" in Page(render(document)).rows["differences"][0].replace("<", "&lt;")
+
+
+def test_labels_are_called_labels() -> None:
+    document = documents.long_tailed()
+    document["problem"]["kind"] = "multilabel"
+    text = render(document)
+    assert "<h2>Recall per label, from head to tail" in text
+    assert "Tail: 2 labels" in text
+    assert "<b>8</b> labels of" in text
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(list(documents.ALL)))
+def test_whatever_is_null_the_report_is_drawn(chance: Random, name: str) -> None:
+    """No interval, no mean, no curve, an epoch or a bin without a value, nothing at all: anywhere, at once."""
+
+    def holed(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict) and {"mean", "low", "high"} <= value.keys():
+            lost = chance.choice([(), (), ("low", "high"), ("mean", "low", "high"), ("p", "p_adjusted", "detectable")])
+            return {**value, **{end: None for end in lost if end in value}}
+        if key in ("curve", "calibration", "gradient_norms", "chosen") and chance.random() < 0.2:
+            return None
+        if isinstance(value, dict):
+            return {each: holed(inside, each) for each, inside in value.items()}
+        if key in ("train_loss", "validation", "accuracy", "share", "mass"):
+            return [None if chance.random() < 0.3 else each for each in value]
+        return value
+
+    document = documents.ALL[name]()
+    document["candidates"] = [holed(each) for each in document["candidates"]]
+    text = render(document)
+    assert not re.search(r"\b(None|nan|inf|Undefined)\b", text)
+    for chart in re.findall(r"<svg id=.*?</svg>\n", text, re.DOTALL):
+        ElementTree.fromstring(chart)

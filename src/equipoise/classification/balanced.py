@@ -172,6 +172,14 @@ CARD = Card(
     op_family="elementwise",
     paper='Xie and Tu, "Holistically-Nested Edge Detection", ICCV 2015, eq. 2',
     formula=r"\alpha_t \, \mathrm{CE}(z, y), \quad \alpha_t = \alpha y + (1 - \alpha)(1 - y)",
+    use_when=(
+        "yes/no labels of one known imbalance, and training itself has to hear the rare side, as for the edges in "
+        "an image"
+    ),
+    avoid_when=(
+        "the decision threshold can be moved after training, which costs nothing, or the probabilities have to be "
+        "calibrated: the weights bend them"
+    ),
     samples=({}, {"alpha": 0.9, "label_smoothing": 0.1}, {"alpha": 0.25, "reduction": "mean_positive"}),
     required={"alpha": 0.75},
     identities=(

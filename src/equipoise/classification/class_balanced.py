@@ -269,6 +269,14 @@ SIGMOID_CARD = Card(
     op_family="elementwise",
     paper='Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4',
     formula=r"w_y \sum_c \mathrm{FL}(z_c, [c = y]), \quad w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}",
+    use_when=(
+        "a long tail of classes whose recall counts as much as the head's, with a sigmoid for each class or "
+        "several labels per row"
+    ),
+    avoid_when=(
+        "balanced decisions are enough (prior correction costs no training), or the probabilities have to be "
+        "calibrated; where classes have a handful of rows, take a smaller beta"
+    ),
     samples=({}, {"beta": 0.99, "gamma": 0.5}, {"beta": 0.999, "alpha": 0.25, "label_smoothing": 0.1}),
     required={"counts": [3000, 400, 60, 5]},
     identities=(
@@ -295,6 +303,14 @@ SOFTMAX_CARD = Card(
     op_family="rowwise",
     paper='Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4 and section 4',
     formula=r"w_y (1 - p_y)^\gamma (-\log p_y), \quad w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}",
+    use_when=(
+        "a long tail of classes whose recall counts as much as the head's; gamma=0 makes it class-balanced cross-"
+        "entropy"
+    ),
+    avoid_when=(
+        "balanced decisions are enough (prior correction costs no training), or the probabilities have to be "
+        "calibrated; where classes have a handful of rows, take a smaller beta"
+    ),
     samples=({}, {"beta": 0.99, "gamma": 0.5}, {"beta": 0.999, "gamma": 0.0, "label_smoothing": 0.1}),
     required={"counts": [3000, 400, 60, 5]},
     identities=(

@@ -256,6 +256,14 @@ SIGMOID_CARD = Card(
     op_family="elementwise",
     paper='Good, "Rational Decisions", JRSS B 14, 1952',
     formula=r"-w_+\, y \log \sigma(z) - (1 - y) \log \sigma(-z)",
+    use_when=(
+        "always first: it is what every other loss is compared with, its probabilities are honest, and the "
+        "decision threshold can be moved after training at no cost"
+    ),
+    avoid_when=(
+        "a row has exactly one of several classes (softmax_cross_entropy), or `equipoise compare` has shown that "
+        "another loss helps"
+    ),
     samples=({}, {"pos_weight": 3.0}, {"label_smoothing": 0.1}, {"reduction": "mean_positive"}),
     identities=(
         Identity(
@@ -280,6 +288,14 @@ SOFTMAX_CARD = Card(
     op_family="rowwise",
     paper='Bridle, "Training Stochastic Model Recognition Algorithms as Networks", NIPS 1989',
     formula=r"-\sum_c y_c w_c \log p_c",
+    use_when=(
+        "always first: it is what every other loss is compared with, its probabilities are honest, and subtracting"
+        " the log of the class frequencies from the scores balances the decisions at no cost"
+    ),
+    avoid_when=(
+        "a row may have several labels at once, or none (sigmoid_cross_entropy), or `equipoise compare` has shown "
+        "that another loss helps"
+    ),
     samples=({}, {"label_smoothing": 0.1}, {"ignore_index": 0}),
     identities=(
         Identity(

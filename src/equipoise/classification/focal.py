@@ -290,6 +290,11 @@ SIGMOID_CARD = Card(
     op_family="elementwise",
     paper='Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 4-5',
     formula=r"\alpha_t (1 - p_t)^\gamma \, \mathrm{CE}(z, y)",
+    use_when="easy negatives drown the rest by their number: dense detection, segmentation, 1 % positives",
+    avoid_when=(
+        "labels are noisy (it listens to outliers most: ghm_c), or the probabilities have to be calibrated: gamma "
+        "> 0 pulls them towards 1/2"
+    ),
     samples=(
         {},
         {"gamma": 2.0, "alpha": 0.25, "reduction": "mean_positive"},
@@ -323,6 +328,11 @@ SOFTMAX_CARD = Card(
     op_family="rowwise",
     paper='Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3',
     formula=r"-\sum_c y_c w_c (1 - p_c)^\gamma \log p_c",
+    use_when="most samples are easy and the network is too sure of itself",
+    avoid_when=(
+        "rare classes are the trouble (gamma knows nothing of frequencies: class_balanced_softmax_focal), or "
+        "labels are noisy: it listens to outliers most"
+    ),
     samples=({}, {"gamma": 0.5}, {"gamma": 3.5, "label_smoothing": 0.1}, {"gamma": 1.0, "ignore_index": 0}),
     identities=(
         Identity(

@@ -265,6 +265,11 @@ CLASSIFICATION_CARD = Card(
     op_family="histogram",
     paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-C Loss"',
     formula=r"\frac{N}{R_{b} M} \, \mathrm{CE}(z, y), \quad g = |\sigma(z) - y|",
+    use_when="a crowd of easy examples and some outliers or wrong labels disturb at once, as in one-stage detection",
+    avoid_when=(
+        "batches are small and momentum is 0 (the histogram is then noise), hard examples are rare because they "
+        "matter, or the probabilities have to be calibrated"
+    ),
     samples=({}, {"normalizer": "all"}, {"bins": 30, "momentum": 0.75}),
     module_only=frozenset({"momentum"}),
     identities=(
@@ -291,6 +296,11 @@ REGRESSION_CARD = Card(
     op_family="histogram",
     paper='Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, section "GHM-R Loss"',
     formula=r"\frac{N}{R_{b} M} \left(\sqrt{d^2 + \mu^2} - \mu\right), \quad g = |d| / \sqrt{d^2 + \mu^2}",
+    use_when="a regression, as of boxes, whose many small errors or few outliers drown the rest",
+    avoid_when=(
+        "batches are small and momentum is 0 (the histogram is then noise), or the mean of the target is wanted: "
+        "that is the squared error's"
+    ),
     samples=({}, {"mu": 0.5, "normalizer": "all"}, {"momentum": 0.7}),
     module_only=frozenset({"momentum"}),
     differs=("M counts non-empty bins as in the authors' code; the paper's M is all bins (normalizer='all')",),

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from . import charts
+from .charts.panels import half_of_the_gradient
+from .charts.svg import digits, signed, ticks
+
+LOWER_IS_BETTER = ("log loss", "brier", "calibration error")
+GROUPS = {"head": "Head", "middle": "Middle", "tail": "Tail"}
+
+# What a document may lack: an older one, or one of a run that left something out.
+CANDIDATE = {
+    "plain": False,
+    "groups": {},
+    "milliseconds_per_step": None,
+    "chosen": None,
+    "trials": None,
+    "curve": None,
+    "calibration": None,
+    "gradient_norms": None,
+}
+DATA: dict[str, Any] = {"warnings": [], "effective_numbers": {}}
+CLASS = {"test_rows": None, "group": None, "excluded": False}
+PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None}
+DOCUMENT = {"caveat": None, "larger_is_better": True, "winner": None, "saved": None, "code": None}
+
+Candidate = Mapping[str, Any]
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -17,20 +42,122 @@ def render(document: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = _number
-    environment.filters["half"] = _half_width
-    environment.filters["breakable"] = _breakable
-    return environment.get_template("report.html").render(**document)
+    environment.filters |= {
+        "number": _number,
+        "half": _half_width,
+        "probability": _probability,
+        "signed": signed,
+        "breakable": _breakable,
+        "words": in_words,
+        "metric": _metric_head,
+    }
+    complete = _complete(document)
+    return environment.get_template("report.html").render(**complete, **_drawn(complete))
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _complete(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with nothing absent, and its classes from head to tail."""
+    problem, data = document["problem"], {**DATA, **document["data"]}
+    numbers = data["effective_numbers"]
+    classes = [{**CLASS, **each, "effective_number": numbers.get(each["name"])} for each in problem["classes"]]
+    return {
+        **DOCUMENT,
+        **document,
+        "candidates": [{**CANDIDATE, **each} for each in document["candidates"]],
+        "data": data,
+        "protocol": {**PROTOCOL, **document["protocol"]},
+        "problem": {**problem, "classes": sorted(classes, key=lambda each: -each["rows"])},
+    }
+
+
+def _drawn(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The charts, by the names that the template has for them. They have escaped what comes from the data."""
+    candidates, classes = document["candidates"], document["problem"]["classes"]
+    metric = in_words(document["metric"])
+    scale = _scale(candidates)
+    plain, *others = candidates
+    winner = [each for each in others if each["name"] == document["winner"]]
+    best = next(iter(winner or others), None)
+    ordered = sorted(candidates, key=lambda each: (each is not plain, each is not best))
+    return {
+        "headline": re.split(r"(?<=[.])\s+(?=[A-Z])", document["verdict"][0], maxsplit=1),
+        "best": best,
+        "intervals": charts.intervals(candidates, metric, lower_is_better=not document["larger_is_better"]),
+        "recalls": _recalls(classes, ordered),
+        "tail": charts.tail(classes),
+        "panels": {
+            "training": _panels(candidates, "curve", lambda n, each: charts.training(n, each, plain, scale, metric)),
+            "calibration": _panels(candidates, "calibration", charts.calibration),
+            "gradient_norms": _panels(candidates, "gradient_norms", charts.gradient_norms),
+        },
+        "half_of_the_gradient": half_of_the_gradient,
+    }
+
+
+def _panels(candidates: Sequence[Candidate], key: str, draw: Any) -> list[tuple[Candidate, str]]:
+    """A panel for each candidate that has what the panel shows."""
+    return [(each, draw(number, each)) for number, each in enumerate(candidates) if each[key]]
+
+
+def _recalls(classes: Sequence[Mapping[str, Any]], candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """A chart for each group of classes that is not empty, or one for all where there are no groups."""
+    if any(each["group"] is None for each in classes):
+        groups = [("all", "All classes", list(classes))]
+    else:
+        groups = [(key, name, [each for each in classes if each["group"] == key]) for key, name in GROUPS.items()]
+    return [
+        {
+            "name": name,
+            "classes": members,
+            "means": [(each["name"], (each["groups"].get(key) or {}).get("mean")) for each in candidates[:2]],
+            "chart": charts.recall(f"chart-recall-{key}", members, candidates, f"Recall of {name.lower()}"),
+        }
+        for key, name, members in groups
+        if members
+    ]
+
+
+def _scale(candidates: Sequence[Candidate]) -> tuple[float, float]:
+    """Round numbers between which all validation curves lie."""
+    seen = [value for each in candidates if each["curve"] for value in each["curve"]["validation"] if value is not None]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    spaced = ticks(low, high, 5)
+    step = spaced[1] - spaced[0] if len(spaced) > 1 else high - low
+    places = digits([0.0, step]) if len(spaced) > 1 else 2
+    low = spaced[0] - step if spaced[0] > low else spaced[0]
+    high = spaced[-1] + step if spaced[-1] < high else spaced[-1]
+    return round(low, places), round(high, places)
+
+
+def in_words(name: str) -> str:
+    """`balanced_accuracy` as `balanced accuracy`, and `macro_f1` as `macro F1`."""
+    return re.sub(r"\bf1\b", "F1", name.replace("_", " "))
+
+
+def _metric_head(name: str) -> str:
+    """A metric's name at the head of a column, with an arrow where less is better."""
+    words = in_words(name)
+    return words[:1].upper() + words[1:] + (" ↓" if words in LOWER_IS_BETTER else "")
+
+
+def _number(value: float | None, places: int = 3) -> str:
+    """Three digits after the point, fewer for a large number, a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.{places if abs(value) < 10 else 1}f}".replace("-", "−")
 
 
 def _half_width(estimate: Mapping[str, float | None]) -> str:
     """` ± 0.014`, or nothing where there is no interval."""
-    mean, high = estimate["mean"], estimate["high"]
-    return "" if mean is None or high is None else f" ± {high - mean:.3f}"
+    mean, high = estimate.get("mean"), estimate.get("high")
+    return "" if mean is None or high is None else f" ± {_number(high - mean)}"
+
+
+def _probability(value: float | None) -> str:
+    """A p-value; no more than three digits of it say anything."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _breakable(name: str) -> Markup:
