@@ -161,4 +161,10 @@ def sweep_call(
 def averaged(loss: Tensor, number: Callable[[], Tensor], reduction: str, sync: bool) -> Tensor:
     """A sum, or the mean over the terms of all ranks."""
     divisor, scale = across_ranks(number, reduction=reduction, sync=sync)
-    return reduce(loss, number if divisor is None else lambda: divisor, reduction=reduction, scale=scale)
+
+    def global_number() -> Tensor:
+        found = number() if divisor is None else divisor
+        # where no triplet is active the sum is 0, or NaN, which must not be hidden
+        return found.clamp_min(1) if reduction == "mean_active" else found
+
+    return reduce(loss, global_number, reduction=reduction, scale=scale)

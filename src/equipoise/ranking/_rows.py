@@ -210,12 +210,13 @@ def pairwise(rows: Rows) -> Outcome:
     for each in (value, pull):
         each.mul_(1 + twice)
     total = under.sum(1).sum(dtype=torch.float64) + value.sum(dtype=torch.float64)
-    return total, rows.valid.sum() + (rows.valid & twice).sum() + rows.negatives.sum(), pull
+    further = twice.sum() + (rows.negative[:, column:] != far(rows.negative)).sum()
+    return total, rows.valid.sum() + rows.negatives.sum() + further, pull
 
 
 def softmax(rows: Rows) -> Outcome:
     """`-1/|P| sum_p log softmax_p` over positives and negatives together."""
-    positives = rows.valid.sum(1, keepdim=True)
+    positives = rows.valid.sum(1, keepdim=True, dtype=rows.positive.dtype)
     has = positives > 0
     score = rows.positive.masked_fill(~rows.valid, -torch.inf)
     top = torch.maximum(rows.negative.amax(1, keepdim=True), _largest(score))
