@@ -253,9 +253,7 @@ def each_ranked(line: str, where: Callable[[Card], bool] = lambda card: True) ->
 
 def each_ranked_sample(line: str, where: Callable[[Card], bool] = lambda card: True) -> pytest.MarkDecorator:
     """Runs a test for every ranking card and option set."""
-    found = [
-        applies(line, card, sample, name=name) for card in RANKED if where(card) for name, sample in samples(card)
-    ]
+    found = [applies(line, card, sample, name=name) for card in RANKED if where(card) for name, sample in samples(card)]
     return pytest.mark.parametrize(("card", "sample"), found)
 
 

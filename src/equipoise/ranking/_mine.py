@@ -73,8 +73,8 @@ def _mine(
 
 
 def _allocate(anchors: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    places = anchors.new_zeros(2, len(anchors), dtype=torch.int64)
-    return places[0], places[1], anchors.new_zeros(len(anchors), dtype=torch.bool)
+    far, near = (anchors.new_zeros(len(anchors), dtype=torch.int64) for _ in range(2))
+    return far, near, anchors.new_zeros(len(anchors), dtype=torch.bool)
 
 
 OPERATOR = _operators.register(

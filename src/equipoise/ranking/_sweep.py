@@ -36,7 +36,10 @@ class Call(NamedTuple):
 
 def total(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Call) -> tuple[Tensor, Tensor]:
     """The sum of the losses (float64), and two numbers: how many terms count, and how many there are."""
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling():  # its tracer takes no tensor twice
+        anchors = anchors.view_as(anchors)
+        call = call._replace(label=None if call.label is None else call.label.view_as(call.label))
+    elif torch._C._are_functorch_transforms_active():
         return eager_total(anchors, pool, reference, *call)
     wanted = torch.is_grad_enabled() and any(
         each is not None and each.requires_grad for each in (anchors, pool, reference)
