@@ -1,4 +1,4 @@
-"""Gradients of the ranking losses: to the second order, at extremes, in half precision, and where there is no direction."""
+"""Gradients of the ranking losses: to the second order, at extremes, in half precision, and without a direction."""
 
 from dataclasses import replace
 
