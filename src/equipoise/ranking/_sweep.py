@@ -6,6 +6,7 @@ pairs is kept, and nothing of the size of all triplets ever made. What happens w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +48,8 @@ def total(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Call) -
     if not wanted:
         loss, numbers, *_ = OPERATOR(anchors, pool, reference, *call, False, False, False)
     else:
-        loss, numbers = _Swept.apply(anchors, pool, reference, *call)  # type: ignore[no-untyped-call]
+        function = _Traced if torch.compiler.is_compiling() else _Swept
+        loss, numbers = function.apply(anchors, pool, reference, *call)  # type: ignore[no-untyped-call]
     return loss, numbers
 
 
@@ -58,8 +60,10 @@ class _Swept(torch.autograd.Function):
     def forward(ctx: Any, anchors: Tensor, pool: Tensor, reference: Tensor | None, *call: Any) -> tuple[Tensor, Tensor]:
         wanted = ctx.needs_input_grad[:3]
         loss, numbers, *gradients = OPERATOR(anchors, pool, reference, *call, *wanted)
+        # Not saved with the inputs: they may be asked for when a memory bank has been written to.
+        ctx.gradients = gradients
         tensors, ctx.options = call[:5], call[5:]
-        ctx.save_for_backward(*gradients, anchors, pool, reference, *tensors)
+        ctx.save_for_backward(anchors, pool, reference, *tensors)
         ctx.mark_non_differentiable(numbers)
         return loss, numbers
 
@@ -69,18 +73,38 @@ class _Swept(torch.autograd.Function):
         if torch.is_grad_enabled():
             gradients = _differentiable(ctx, upstream, wanted)
         else:
-            gradients = [
-                gradient * upstream.to(gradient.dtype) if needed else None
-                for gradient, needed in zip(ctx.saved_tensors[:3], wanted, strict=True)
-            ]
+            gradients = _scaled(ctx.gradients, upstream, wanted)
         return *gradients, *(None,) * (len(ctx.needs_input_grad) - 3)
+
+
+class _Traced(torch.autograd.Function):
+    """The same for the compiler, which keeps nothing but what is saved, and knows no second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, anchors: Tensor, pool: Tensor, reference: Tensor | None, *call: Any) -> tuple[Tensor, Tensor]:
+        loss, numbers, *gradients = OPERATOR(anchors, pool, reference, *call, *ctx.needs_input_grad[:3])
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(numbers)
+        return loss, numbers
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = _scaled(ctx.saved_tensors, upstream, ctx.needs_input_grad[:3])
+        return *gradients, *(None,) * (len(ctx.needs_input_grad) - 3)
+
+
+def _scaled(gradients: Sequence[Tensor], upstream: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+    return [
+        gradient * upstream.to(gradient.dtype) if needed else None
+        for gradient, needed in zip(gradients, wanted, strict=True)
+    ]
 
 
 def _differentiable(ctx: Any, upstream: Tensor, wanted: tuple[bool, ...]) -> list[Tensor | None]:
     """The gradients with graphs of their own."""
     # views: anchors and pool may be one tensor, and each must get its own part
-    embeddings: list[Any] = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[3:6]]
-    loss, _ = eager_total(*embeddings, *ctx.saved_tensors[6:], *ctx.options)
+    embeddings: list[Any] = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3]]
+    loss, _ = eager_total(*embeddings, *ctx.saved_tensors[3:], *ctx.options)
     inputs: list[Tensor] = [each for each, needed in zip(embeddings, wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(loss, inputs, upstream, create_graph=True, materialize_grads=True))
     return [next(found) if needed else None for needed in wanted]

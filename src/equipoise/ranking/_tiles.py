@@ -91,7 +91,7 @@ class Geometry:
                 columns += part.square
         if self.distance == "cosine":
             tile.add_(1).clamp_(min=0)
-        self.zeros: list[tuple[Part, Places]] = []
+        self.near: list[tuple[Part, Places]] = []
         if self.is_squared:
             tile += self.square[start : start + len(tile), None]
             self._exclude(tile, start)
@@ -106,7 +106,7 @@ class Geometry:
             tile[:, first : first + len(tile)].diagonal().fill_(self.nowhere)
 
     def _mend(self, tile: Tensor, anchors: Tensor, start: int) -> None:
-        """Distances that a product cannot give are taken from the difference; those of 0 are noted down.
+        """Distances that a product cannot give are taken from the difference, and so will be their gradients.
 
         A look at the smallest of each row, in one pass, mostly shows that there are none.
         """
@@ -117,11 +117,15 @@ class Geometry:
                 continue
             near = columns <= NEAR * (squares + part.square)
             row, column = near.nonzero(as_tuple=True)
-            for places in zip(row.split(self.chunk), column.split(self.chunk), strict=True):
-                columns[places] = (anchors[places[0]] - part.take(places[1])).square_().sum(1)
-            zero = columns[row, column] == 0
-            if bool(zero.any()):
-                self.zeros.append((part, (row[zero], column[zero])))
+            for rows, others in self._chunks(row, column):
+                columns[rows, others] = (anchors[rows] - part.take(others)).square_().sum(1)
+            if len(row):
+                self.near.append((part, (row, column)))
+
+    def _chunks(self, row: Tensor, column: Tensor) -> Iterator[Places]:
+        """Pairs, as many at once as the budget holds the differences of."""
+        for start in range(0, len(row), self.chunk):
+            yield row[start : start + self.chunk], column[start : start + self.chunk]
 
     def gather(self, weight: Tensor, tile: Tensor, positives: tuple[Tensor, Tensor, Tensor], start: int) -> None:
         """Adds the gradient of a tile, whose `weight` becomes that of the distance over the distance.
@@ -136,10 +140,10 @@ class Geometry:
         if self.distance == "euclidean":
             weight.div_(tile)
             pull = torch.where(positive > 0, pull / positive, torch.zeros_like(pull))
-            for part, places in self.zeros:
-                weight[:, part.columns][places] = 0
         weight.scatter_add_(1, column, pull)
         anchors = self.anchors[start : start + len(weight)]
+        for part, places in self.near:
+            self._gather_near(weight[:, part.columns], anchors, part, places, start)
         sign = {"similarity": 1, "cosine": -1}.get(self.distance, -2 if self.distance == "squared_euclidean" else -1)
         if self.gradient is not None:
             target = self.gradient[start : start + len(weight)]
@@ -155,6 +159,18 @@ class Geometry:
                 target.addmm_(columns, part.rows, alpha=sign)
             if part.gradient is not None:
                 part.gradient.addmm_(columns.t(), anchors, alpha=sign)
+
+    def _gather_near(self, weight: Tensor, anchors: Tensor, part: Part, places: Places, start: int) -> None:
+        """Takes pairs out of `weight` whose pull would cancel in a product, and adds it from their difference."""
+        factor = 2 if self.distance == "squared_euclidean" else 1
+        for row, column in self._chunks(*places):
+            apart = anchors[row] - part.take(column)
+            apart *= torch.where((apart == 0).all(1), 0.0, factor * weight[row, column])[:, None]
+            if self.gradient is not None:
+                self.gradient.index_add_(0, row + start, apart)
+            if part.gradient is not None:
+                part.gradient.index_add_(0, column, apart, alpha=-1)
+        weight[places] = 0
 
     def finish(self) -> None:
         """Adds what every tile pulls at the candidates themselves."""
