@@ -1,13 +1,13 @@
 """One rank of the ranking losses' distributed tests: `python gloo_ranking_worker.py RANK WORLD RENDEZVOUS OUT`.
 
-`test_ranking_distributed.py` starts it once per rank, and calls the same functions itself, with the ranks' shares joined
-and no process group, for the values to compare with.
+`test_ranking_distributed.py` starts it once per rank, and calls the same functions itself, with the ranks' shares
+joined and no process group, for the values to compare with.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any

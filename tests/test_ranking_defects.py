@@ -1,4 +1,4 @@
-"""What was proven wrong in other projects' ranking losses, tested here; the defective formula stands beside the test."""
+"""What was proven wrong in other projects' ranking losses, tested here, each beside the defective formula."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_the_hardest_group_keeps_its_gradient(gap):
 
 @pytest.mark.parametrize("gap", [20.0, 40.0, 80.0])
 def test_an_easy_group_has_a_small_gradient_and_not_none(gap):
-    """p - 1 of a log_softmax is 0 in float32 from a gap of 17 on."""
+    """The difference p - 1 of a log_softmax is 0 in float32 from a gap of 17 on."""
     scores = torch.tensor([gap, 0.0])
     _, (gradient,) = with_gradient(lambda s: F.cross_entropy(s[None], torch.tensor([0])), scores)
     assert gradient[0] == 0
@@ -88,7 +88,7 @@ def test_a_distance_of_zero_has_no_nan_gradient():
 
 
 def test_the_distance_gets_no_epsilon():
-    """torch's triplet_margin_loss adds 1e-6 to every difference: equal rows are at a distance, and have a pull."""
+    """In torch, triplet_margin_loss adds 1e-6 to every difference: equal rows are at a distance, and have a pull."""
     rows = torch.ones(1, 400, dtype=torch.float64)
     far = rows + 1
     _, gradients = with_gradient(F.triplet_margin_loss, rows, rows, far, margin=100.0)
