@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+import equipoise
 from harness import applies, assert_equal
 from ranking_cases import (
     RANKED,
@@ -119,6 +120,26 @@ def test_nan_in_any_input_gives_nan(card, sample, dtype):
             if card.name == "rank_cross_entropy" and call.target is not None:
                 continue  # a score of weight 0 only stands in the denominator; that one is covered by the plain calls
             assert invoke(build(card, sample), spoilt).isnan(), f"{call.name}, {name}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@each_ranked_sample("NaN in a kept input: NaN out", where=lambda card: card.kind == "embeddings")
+def test_no_embedding_can_hide_a_nan(card, sample, dtype):
+    """One that is nothing but a negative of others could be passed over by the search for the nearest."""
+    call = call_named(card, "typical", sample).to(dtype)
+    for name, tensor in call.inputs.items():
+        for row in range(len(tensor)):
+            bad = tensor.clone()
+            bad[row, 0] = torch.nan
+            assert invoke(build(card, sample), replace(call, inputs={**call.inputs, name: bad})).isnan(), row
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("mining", ["all", "hard", "semihard"])
+def test_a_nan_that_is_never_mined_is_not_lost(mining, dtype):
+    """Its class has no other member, and every positive has a finite negative beyond it."""
+    rows = torch.tensor([[0.0], [1.0], [2.5], [torch.nan]], dtype=dtype)
+    assert equipoise.batch_triplet_loss(rows, torch.tensor([0, 0, 1, 2]), mining=mining).isnan()
 
 
 # ---------------------------------------------------------------------------------------------------- permutation
