@@ -24,8 +24,9 @@ class Goal:
 
 
 def _smallest() -> tuple[str, ...]:
-    rows = tuple(f"{card.name}/[32,8]/torch_ce" for card in CARDS if card.op_family == "rowwise")
-    return tuple(f"{card.name}/256/torch_bce" for card in CARDS if card.op_family != "rowwise") + rows
+    cards = [card for card in CARDS if card.kind in ("elementwise", "rows")]
+    rows = tuple(f"{card.name}/[32,8]/torch_ce" for card in cards if card.op_family == "rowwise")
+    return tuple(f"{card.name}/256/torch_bce" for card in cards if card.op_family != "rowwise") + rows
 
 
 GOALS: tuple[Goal, ...] = (

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     )
     from .classification.focal import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
     from .classification.ghm import GHMCLoss, GHMRLoss, ghm_c_loss, ghm_r_loss
+    from .ranking.batch_triplet import BatchTripletLoss, batch_triplet_loss
+    from .ranking.contrastive import BatchContrastiveLoss, ContrastiveLoss, batch_contrastive_loss, contrastive_loss
+    from .ranking.cosine_embedding import CosineEmbeddingLoss, cosine_embedding_loss
+    from .ranking.info_nce import InfoNCELoss, info_nce_loss
+    from .ranking.margin_ranking import MarginRankingLoss, margin_ranking_loss
+    from .ranking.memory import CrossBatchMemory
+    from .ranking.rank_cross_entropy import RankCrossEntropyLoss, rank_cross_entropy_loss
+    from .ranking.rank_hinge import RankHingeLoss, rank_hinge_loss
+    from .ranking.supcon import SupConLoss, supcon_loss
+    from .ranking.triplet import TripletLoss, triplet_loss
     from .weights import (
         balancing_alpha,
         class_counts,
@@ -32,26 +42,47 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BalancedCrossEntropyLoss",
+    "BatchContrastiveLoss",
+    "BatchTripletLoss",
     "ClassBalancedSigmoidFocalLoss",
     "ClassBalancedSoftmaxFocalLoss",
+    "ContrastiveLoss",
+    "CosineEmbeddingLoss",
+    "CrossBatchMemory",
     "GHMCLoss",
     "GHMRLoss",
+    "InfoNCELoss",
+    "MarginRankingLoss",
+    "RankCrossEntropyLoss",
+    "RankHingeLoss",
     "SigmoidCrossEntropyLoss",
     "SigmoidFocalLoss",
     "SoftmaxCrossEntropyLoss",
     "SoftmaxFocalLoss",
+    "SupConLoss",
+    "TripletLoss",
     "balanced_cross_entropy",
     "balancing_alpha",
+    "batch_contrastive_loss",
+    "batch_triplet_loss",
     "class_counts",
+    "contrastive_loss",
+    "cosine_embedding_loss",
     "effective_number_weights",
     "ghm_c_loss",
     "ghm_r_loss",
+    "info_nce_loss",
     "inverse_frequency_weights",
+    "margin_ranking_loss",
     "prior_bias",
+    "rank_cross_entropy_loss",
+    "rank_hinge_loss",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "supcon_loss",
+    "triplet_loss",
 ]
 
 _HOME = {
@@ -65,6 +96,16 @@ _HOME = {
     ),
     "classification.focal": ("SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"),
     "classification.ghm": ("GHMCLoss", "GHMRLoss", "ghm_c_loss", "ghm_r_loss"),
+    "ranking.batch_triplet": ("BatchTripletLoss", "batch_triplet_loss"),
+    "ranking.contrastive": ("BatchContrastiveLoss", "ContrastiveLoss", "batch_contrastive_loss", "contrastive_loss"),
+    "ranking.cosine_embedding": ("CosineEmbeddingLoss", "cosine_embedding_loss"),
+    "ranking.info_nce": ("InfoNCELoss", "info_nce_loss"),
+    "ranking.margin_ranking": ("MarginRankingLoss", "margin_ranking_loss"),
+    "ranking.memory": ("CrossBatchMemory",),
+    "ranking.rank_cross_entropy": ("RankCrossEntropyLoss", "rank_cross_entropy_loss"),
+    "ranking.rank_hinge": ("RankHingeLoss", "rank_hinge_loss"),
+    "ranking.supcon": ("SupConLoss", "supcon_loss"),
+    "ranking.triplet": ("TripletLoss", "triplet_loss"),
     "weights": (
         "balancing_alpha",
         "class_counts",

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from .loss import Loss
 
-Problem = Literal["binary", "multiclass", "multilabel", "regression"]
-Kind = Literal["elementwise", "rows"]
+Problem = Literal["binary", "multiclass", "multilabel", "regression", "pairs", "embeddings", "groups"]
+Kind = Literal["elementwise", "rows", "pairs", "embeddings", "groups"]
 Options = Mapping[str, Any]
 
 
@@ -23,7 +23,7 @@ class Identity:
     Attributes:
         statement: the identity in words, as shown in the documentation.
         options: keyword options for this loss's module.
-        other: a function of `(input, target, **other_options)`.
+        other: a function of the loss's positional arguments and `other_options`.
         other_options: keyword options for `other`.
     """
 
@@ -44,10 +44,13 @@ class Card:
         function: the function, where there is one.
         family: the heading under which the documentation lists the loss.
         kind: the shape of its input, which decides the lines of the contract it must meet. `elementwise`: input and
-            target of one shape; `rows`: input `[N, C, ...]` with class indices or probabilities.
+            target of one shape; `rows`: input `[N, C, ...]` with class indices or probabilities; `pairs`: two or three
+            tensors of one shape, compared row by row; `embeddings`: a batch `[N, D]` of which all pairs are compared;
+            `groups`: scores of which each positive is followed by its negatives.
         problems: the problems it can train. A `multiclass` target holds class indices, a `binary` one 0 and 1 in the
-            shape of the input, a `multilabel` one `[N, C]` zeros and ones, a `regression` one real numbers.
-        op_family: the shape family of its computation (`elementwise`, `rowwise` or `histogram`).
+            shape of the input, a `multilabel` one `[N, C]` zeros and ones, a `regression` one real numbers. `pairs`
+            tell which two belong together, `embeddings` have a label each, `groups` a positive each.
+        op_family: the shape family of its computation (`elementwise`, `rowwise`, `histogram`, `pairwise` or `tiles`).
         paper: authors, title, venue, equation.
         formula: the loss in LaTeX.
         samples: option sets of the module that the tests run.
@@ -65,7 +68,7 @@ class Card:
     family: str
     kind: Kind
     problems: frozenset[Problem]
-    op_family: Literal["elementwise", "rowwise", "histogram"]
+    op_family: Literal["elementwise", "rowwise", "histogram", "pairwise", "tiles"]
     paper: str
     formula: str
     function: Callable[..., Tensor] | None = None

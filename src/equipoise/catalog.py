@@ -6,6 +6,17 @@ import difflib
 
 from .card import Card
 from .classification import balanced, class_balanced, cross_entropy, focal, ghm
+from .ranking import (
+    batch_triplet,
+    contrastive,
+    cosine_embedding,
+    info_nce,
+    margin_ranking,
+    rank_cross_entropy,
+    rank_hinge,
+    supcon,
+    triplet,
+)
 
 CARDS: tuple[Card, ...] = (
     cross_entropy.SIGMOID_CARD,
@@ -17,6 +28,16 @@ CARDS: tuple[Card, ...] = (
     class_balanced.SOFTMAX_CARD,
     ghm.CLASSIFICATION_CARD,
     ghm.REGRESSION_CARD,
+    contrastive.PAIR_CARD,
+    triplet.CARD,
+    margin_ranking.CARD,
+    cosine_embedding.CARD,
+    contrastive.BATCH_CARD,
+    batch_triplet.CARD,
+    supcon.CARD,
+    info_nce.CARD,
+    rank_hinge.CARD,
+    rank_cross_entropy.CARD,
 )
 
 

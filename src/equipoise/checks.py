@@ -107,6 +107,15 @@ def number(name: str, value: Scalar, low: float, high: float = math.inf) -> floa
     return float(scalar(name, value, low, high))
 
 
+def above_zero(name: str, value: Scalar) -> Scalar:
+    """`scalar`, of a number above 0."""
+    found = scalar(name, value, 0)
+    readable = not isinstance(found, Tensor) or can_read_values(found)
+    if readable and found == 0:
+        raise ValueError(f"`{name}` must be > 0, got 0")
+    return found
+
+
 def whole(name: str, value: int, low: float = -math.inf) -> int:
     """Checks that `value` is a whole number of at least `low`."""
     if type(value) is int and value >= low:

@@ -8,7 +8,8 @@ import textwrap
 import pytest
 
 import equipoise
-from cases import CARDS, parameters
+from cases import parameters
+from equipoise.catalog import CARDS
 
 PUBLIC = [getattr(equipoise, name) for name in equipoise.__all__]
 CALLED = [method for method in (card.module.forward for card in CARDS) if "Args:" in (method.__doc__ or "")]

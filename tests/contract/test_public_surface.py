@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import equipoise
-from cases import CARDS
+from equipoise.catalog import CARDS
 
 
 def test_every_public_name_exists_and_is_listed():

@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from cases import CARDS
+from equipoise.catalog import CARDS
 from harness import LINES, WAIVERS
 
 
