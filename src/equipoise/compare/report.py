@@ -20,6 +20,7 @@ def render(document: Mapping[str, Any]) -> str:
     environment.filters["number"] = _number
     environment.filters["half"] = _half_width
     environment.filters["breakable"] = _breakable
+    environment.filters["words"] = _words
     return environment.get_template("report.html").render(**document)
 
 
@@ -36,3 +37,8 @@ def _half_width(estimate: Mapping[str, float | None]) -> str:
 def _breakable(name: str) -> Markup:
     """A name that may be broken after an underscore, a hyphen or a slash, and reads and copies as before."""
     return Markup("<wbr>").join(re.split("(?<=[_/-])", name))
+
+
+def _words(metric: str) -> str:
+    """A metric's name as people write it."""
+    return metric.replace("_", " ").replace("f1", "F1")
