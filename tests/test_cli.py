@@ -99,7 +99,15 @@ def files(tmp_path: Path) -> None:
         ("good.csv --seeds two", "'--seeds'"),
         ("good.csv --epochs -1", "'--epochs'"),
         ("good.csv --workers 0", "'--workers'"),
-        ("good.csv --model forest", "'--model'"),
+        ("good.csv --model forest", "--model 'forest' is none of linear, mlp"),
+        ("good.csv --metric accuracy", "'--metric'"),
+        ("good.csv --trials 0", "'--trials'"),
+        ("good.csv --rows 2", "'--rows'"),
+        ("good.csv --time-budget soon", "'soon' is no time, expected 90s, 10m or 2h"),
+        ("good.csv --time-budget 0", "'0' is no time"),
+        ("good.csv --cluster slurm", "'--cluster'"),
+        ("good.csv --device abacus", "--device abacus cannot be used"),
+        ("good.csv --group z", "no column 'z' in good.csv"),
         ("good.csv --problem regression", "'--problem'"),
         ("good.csv --frobnicate", "--frobnicate"),
         ("good.csv more", "more"),
@@ -177,7 +185,7 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
     assert result.stderr == "equipoise: [Errno 28] No space left on device\n"
 
 
-@pytest.mark.parametrize("wrong", ["--losses=", "--out="])
+@pytest.mark.parametrize("wrong", ["--losses=", "--out=", "--save="])
 def test_an_empty_option_is_refused(tmp_path: Path, wrong: str) -> None:
     """What an unset variable of a shell leaves behind."""
     result = subprocess.run(

@@ -41,6 +41,7 @@ def test_the_table_fits_and_the_last_line_is_the_path_of_the_report(
     for name in ("cross_entropy", "softmax_focal", "inverse_frequency", "prior_corrected"):
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
     assert sum("log loss" in line for line in lines) == (1 if width >= 100 else 0)
+    assert sum("effective numbers" in line for line in lines) == 1
 
 
 def test_json_is_one_document_and_equals_the_file(
@@ -53,14 +54,21 @@ def test_json_is_one_document_and_equals_the_file(
     assert json.loads((tmp_path / "results.json").read_text()) == document
     assert document["report"] == str(tmp_path / "index.html")
     assert document["command"] == "equipoise compare --json"
-    assert document["problem"]["classes"][0] == {"name": "common", "rows": int((table()["label"] == "common").sum())}
+    common = int((table()["label"] == "common").sum())
+    assert document["problem"]["classes"][0] == {
+        "name": "common",
+        "rows": common,
+        "test_rows": round(0.2 * common),
+        "group": "head",
+        "excluded": False,
+    }
     assert document["data"]["rows"] == document["data"]["rows_used"] == 240
     assert document["data"]["missing"] == table().isna().to_numpy().sum() > 0
     assert document["data"]["kinds"] == {"numeric": 2, "categorical": 1, "boolean": 1}
     names = [candidate["name"] for candidate in document["candidates"]]
     assert len(names) == len(set(names)) == 6
     for candidate in document["candidates"]:
-        estimate = candidate["metrics"]["balanced accuracy"]
+        estimate = candidate["metrics"]["balanced_accuracy"]
         assert estimate["low"] <= estimate["mean"] <= estimate["high"]
         assert estimate["mean"] == pytest.approx(sum(candidate["values"]) / 2)
         assert list(candidate["recall"]) == ["common", "rarer", "rare"]
@@ -81,7 +89,7 @@ def test_what_was_done_with_the_data_is_said(tmp_path: Path, capsys: pytest.Capt
     assert "target [b]y[/b] (the last column, as no target was named): binary, 2 classes of 32 to 26 rows" in output
     assert "note: rows without a target were left out: 1" in output
     assert "cannot be split and were left out: 'odd' (1 row)" in output
-    assert "fewer than 20 test rows" in output
+    assert "warning: fewer than 20 test rows" in output
     assert "column same 0: left out, constant" in output
     assert "and 3 columns more, see the report" in output
     assert "One seed gives no interval" in output

@@ -134,26 +134,11 @@ def _inverse_frequency_sigmoid(labels: Tensor, _: int) -> nn.Module:
     return equipoise.SigmoidCrossEntropyLoss(pos_weight=weight)
 
 
-def correct_prior(scores: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-    """Take the class frequencies of the training labels out of a model's scores.
-
-    The scores estimate the log odds of each class under those frequencies; without them they decide as if all classes
-    were equally frequent (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 9, tau = 1).
-
-    Args:
-        scores: [M, C] logits of a model trained with plain cross-entropy.
-        labels: training labels: [N] class indices for `multiclass`, else [N, C] zeros and ones.
-        kind: the kind of problem.
-
-    Returns:
-        The corrected logits [M, C], float64.
-    """
-    scores = scores.double()  # in float32 the shift could round two scores to one, and so change their order
-    return scores - log_prior(labels, scores.shape[1], kind)
-
-
 def log_prior(labels: Tensor, outputs: int, kind: Kind) -> Tensor:
     """What prior correction subtracts from the scores: the logarithms of the classes' shares, or of their odds, [C].
+
+    Without them the scores decide as if all classes were equally frequent (Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021, eq. 9, tau = 1).
 
     Half an observation keeps a class that no training row has, or lacks, finite.
     """

@@ -126,21 +126,6 @@ class Preprocessing:
         return cls(medians, np.asarray(value["marked"], np.int64), means, scales, positions)
 
 
-def prepare(table: Table, train: Ints, *others: Ints) -> tuple[Features, ...]:
-    """Fit the preprocessing on the training rows and apply it to them and to the other parts.
-
-    Args:
-        table: all rows.
-        train: the rows to fit on.
-        *others: further parts.
-
-    Returns:
-        The features of `train` and of each other part.
-    """
-    fitted = Preprocessing.fit(table, train)
-    return tuple(fitted.apply(table, part) for part in (train, *others))
-
-
 def _filled(numbers: Floats, medians: Floats, marked: Ints) -> Floats:
     """Medians in place of missing values, and a mark for each column that may have them."""
     missing = np.isnan(numbers)

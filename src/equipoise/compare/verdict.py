@@ -96,9 +96,8 @@ def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
     # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
     among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
     return (
-        f"{name} is as good as any loss here, as far as this run can tell: it reaches a {metric} of"
-        f" {_number(strongest, study)}, the best trained loss, {best.name}, {_number(best, study)}"
-        f" (difference {_signed(gap)}{among})."
+        f"{name} will do: no loss is shown to do better. It reaches a {metric} of {_number(strongest, study)}, the best"
+        f" trained loss, {best.name}, {_number(best, study)} (difference {_signed(gap)}{among})."
     )
 
 
