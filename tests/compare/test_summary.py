@@ -67,7 +67,7 @@ def test_a_loss_that_helps_is_the_first_sentence_and_the_winner(study: Study) ->
 def test_where_nothing_is_shown_to_help_plain_cross_entropy_is_the_answer(study: Study) -> None:
     comparison = verdict(study, softmax_focal=shifted(0.005), prior_corrected=shifted(0.004, OTHER_NOISE, False))
     assert comparison.verdict[0] == (
-        "Plain cross-entropy will do: no loss is shown to do better. It reaches a balanced accuracy of 0.510, the best"
+        "Plain cross-entropy will do: no loss is shown to do better. Its balanced accuracy is 0.510, that of the best"
         " trained loss, softmax_focal, 0.515 (difference +0.005 ± 0.021)."
     )
     assert comparison.winner == "cross_entropy"

@@ -202,7 +202,8 @@ def _floats(cells: pd.Series[Any]) -> NDArray[np.float64]:
 def _days(cells: pd.Series[Any]) -> NDArray[np.float64]:
     """Dates as days since 1970, missing or unreadable ones as NaN."""
     dates = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
-    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+    # Nanoseconds would end in the year 2262.
+    days = (dates.dt.as_unit("us") - pd.Timestamp(0, tz="UTC").as_unit("us")) / pd.Timedelta(days=1)
     return np.asarray(days, np.float64)
 
 

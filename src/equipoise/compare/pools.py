@@ -96,6 +96,7 @@ def ray_cluster(
         import ray
     except ModuleNotFoundError as error:
         raise CompareError('--cluster ray needs ray: pip install "equipoise[ray]"') from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     # A model of the person's own is imported from the current folder.
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
     try:

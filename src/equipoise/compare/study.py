@@ -124,6 +124,7 @@ class Study:
         return labels.reshape(len(rows), -1).to(torch.float32)
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of Python and of all packages that have a say in the numbers."""
     packages = {name: metadata.version(name) for name in PACKAGES}

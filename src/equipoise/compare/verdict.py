@@ -96,7 +96,7 @@ def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
     # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
     among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
     return (
-        f"{name} will do: no loss is shown to do better. It reaches a {metric} of {_number(strongest, study)}, the best"
+        f"{name} will do: no loss is shown to do better. Its {metric} is {_number(strongest, study)}, that of the best"
         f" trained loss, {best.name}, {_number(best, study)} (difference {_signed(gap)}{among})."
     )
 
