@@ -1,7 +1,8 @@
 """Runs comparisons in forked processes, kills each at a random moment, and goes on: `killed_runs.py TABLE FOLDER RUNS`.
 
-Forked after a first run, so that each has its imports behind it and the moment falls into the work. Prints a JSON list: the results of an
-unbroken run, then for each killed one how many trainings it had finished and the results after it went on.
+Forked after a first run, so that each has its imports behind it and the moment falls into the work. Prints a JSON list:
+the results of an unbroken run, then for each killed one how many trainings it had finished, the results after it went
+on, and how many unfinished files it left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two hundred files that a person might pass by mistake, each with a name that says what is wrong with it.
 
-Always the same ones. Some are sound, only odd: what they have in common is that the tool must end in an answer or in one
-readable line.
+Always the same ones. Some are sound, only odd: what they have in common is that the tool must end in an answer or in
+one readable line.
 """
 
 from __future__ import annotations
@@ -21,19 +21,98 @@ Case = tuple[str, str, bytes]
 Cells = list[list[str]]
 
 ROWS = 40
-ODD_NUMBERS = (
-    "nan NaN inf -inf Infinity 1e308 -1e308 1e400 1e-320 5e-324 1e30 123456789012345678901234567890 9223372036854775808"
-    " 0x1F 1_000 1.000,5 −5 5% $5 1+2j 007 .5 5. +5 -0.0 1e5e5 ١٢ ½ ∞ None null #REF! TRUE"
-).split()
-ODD_DATES = (
-    "2024-02-30 2024-13-01 0000-00-00 0001-01-01 9999-12-31 99999-01-01 1677-09-20 2024-01-01T25:00 24-1-1"
-    " 01/02/2024 2024-W05 2024-01-01T00:00:00+99:00 2024-06-01T12:00:00Z 1700000000 12:30"
-).split()
-ODD_NAMES = ["", " ", "x", "y", "3", "NaN", "a" * 10_000, "é", "数", "\N{PILE OF POO}", "<b>x</b>", "[red]x[/red]", "{{ 7*7 }}",
-             "a\nb", "a,b", '"', "'; DROP TABLE x", "..", "\x00", "\x1b[31m", "__index_level_0__", "rtl \u202e x"]  # fmt: skip
-ENCODINGS = (
-    "utf-8-sig utf-16 utf-16-le utf-16-be utf-32 utf-7 latin-1 cp1252 cp437 koi8-r shift_jis gb18030 euc-kr cp037"
-).split()
+ODD_NUMBERS = [
+    "nan",
+    "NaN",
+    "inf",
+    "-inf",
+    "Infinity",
+    "1e308",
+    "-1e308",
+    "1e400",
+    "1e-320",
+    "5e-324",
+    "1e30",
+    "123456789012345678901234567890",
+    "9223372036854775808",
+    "0x1F",
+    "1_000",
+    "1.000,5",
+    "−5",
+    "5%",
+    "$5",
+    "1+2j",
+    "007",
+    ".5",
+    "5.",
+    "+5",
+    "-0.0",
+    "1e5e5",
+    "١٢",
+    "½",
+    "∞",
+    "None",
+    "null",
+    "#REF!",
+    "TRUE",
+]
+ODD_DATES = [
+    "2024-02-30",
+    "2024-13-01",
+    "0000-00-00",
+    "0001-01-01",
+    "9999-12-31",
+    "99999-01-01",
+    "1677-09-20",
+    "2024-01-01T25:00",
+    "24-1-1",
+    "01/02/2024",
+    "2024-W05",
+    "2024-01-01T00:00:00+99:00",
+    "2024-06-01T12:00:00Z",
+    "1700000000",
+    "12:30",
+]
+ODD_NAMES = [
+    "",
+    " ",
+    "x",
+    "y",
+    "3",
+    "NaN",
+    "a" * 10_000,
+    "é",
+    "数",
+    "\N{PILE OF POO}",
+    "<b>x</b>",
+    "[red]x[/red]",
+    "{{ 7*7 }}",
+    "a\nb",
+    "a,b",
+    '"',
+    "'; DROP TABLE x",
+    "..",
+    "\x00",
+    "\x1b[31m",
+    "__index_level_0__",
+    "rtl \u202e x",
+]
+ENCODINGS = [
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "utf-7",
+    "latin-1",
+    "cp1252",
+    "cp437",
+    "koi8-r",
+    "shift_jis",
+    "gb18030",
+    "euc-kr",
+    "cp037",
+]
 SIZES = (0, 1, 2, 3, 4, 5, 6, 9, 15)
 
 
@@ -51,8 +130,11 @@ def table(rows: int = ROWS) -> Cells:
 
 def text(cells: Cells, separator: str = ",", end: str = "\n") -> str:
     """Cells as CSV, quoted where they must be."""
-    quoted = [[f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\n\r') else cell for cell in row] for row in cells]
-    return "".join(separator.join(row) + end for row in quoted)
+
+    def quoted(cell: str) -> str:
+        return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\n\r') else cell
+
+    return "".join(separator.join(map(quoted, row)) + end for row in cells)
 
 
 def column(cells: Cells, position: int, values: list[str]) -> Cells:
@@ -93,7 +175,8 @@ def shapes() -> Iterator[Case]:
     yield csv("a total after the rows", text([names, *rows]) + "total,40\n")
     for size in SIZES:
         yield csv(f"{size} rows", text(table(size)))
-    yield csv("10,000 columns", text([[*(f"c{at}" for at in range(10_000)), "y"]] + [["1"] * 10_000 + ["ab"[row % 2]] for row in range(10)]))  # fmt: skip
+    wide = [["1"] * 10_000 + ["ab"[row % 2]] for row in range(10)]
+    yield csv("10,000 columns", text([[*(f"c{at}" for at in range(10_000)), "y"], *wide]))
     for character in ("\r", "\r\n", "\n\r", "\n\n", "\v", "\x1e", "\u2028"):
         yield csv(f"lines end in {character!r}", text(table(), end=character))
     for separator in (";", "\t", "|", " ", ":", "::", "\x01", "~"):
