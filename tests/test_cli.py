@@ -68,6 +68,18 @@ def test_compare_from_end_to_end(call: Any, tmp_path: Path) -> None:
     assert "equipoise compare digits --losses softmax_focal" in (tmp_path / "there" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), (" 10 M ", 600), ("0.5", 0.5)]
+)
+def test_times_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("equipoise.compare.command.execute", lambda *arguments: asked.extend(arguments))
+    assert main(["compare", f"--time-budget={text}", "--metric=brier", "--cluster=ray", "--trials=7"]) == 0
+    request, options = asked
+    assert (options.time_budget, options.cluster) == (seconds, "ray")
+    assert (request.metric, request.trials) == ("brier", 7)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
