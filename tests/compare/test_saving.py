@@ -47,6 +47,7 @@ def saved(study: Study, winner: str, folder: Path) -> tuple[saving.Saved, dict[s
             results |= run_job(study, Job.of(study, name, 0, settings, "final"))
     comparison = summarize(study, Outcome({name: [each] for name, each in results.items()}, chosen, 1), 1)
     object.__setattr__(comparison, "winner", winner)
+    saving.make_folder(folder)
     saving.save_winner(comparison, folder)
     return saving.load(folder), results[winner]
 
@@ -203,3 +204,17 @@ def test_another_source_of_ones_own_model_is_another_set_of_trainings(
     first = prepare(request).key("cross_entropy", 0)
     (tmp_path / "my_net.py").write_text(OWN.replace("0.5", "0.25"))
     assert prepare(request).key("cross_entropy", 0) != first
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("t.csv", "File exists"), ("t.csv/m", "Not a directory"), ("taken", "model.json: Is a directory")],
+)
+def test_a_folder_that_cannot_be_saved_in_is_said_before_training(
+    file: Path, tmp_path: Path, folder: str, message: str
+) -> None:
+    (tmp_path / "taken" / "model.json").mkdir(parents=True)
+    options = Options(out=str(tmp_path / "out"), save=str(tmp_path / folder))
+    with pytest.raises(CompareError, match=f"cannot save a model in .*: {message}"):
+        execute(Request(data=str(file), target="label"), options)
+    assert not list(tmp_path.rglob("out/runs/*.json"))

@@ -15,7 +15,7 @@ from . import engine, pools, report, terminal
 from .document import document
 from .errors import CompareError
 from .preparation import prepare
-from .saving import save_winner
+from .saving import make_folder, save_winner
 from .store import PAGE, RESULTS, Store, locked, write_atomically
 from .study import Request
 from .summary import summarize
@@ -56,6 +56,8 @@ def execute(request: Request, options: Options) -> None:
     study = prepare(request)
     store = Store(out / "runs")
     store.open()
+    if options.save is not None:
+        make_folder(Path(options.save))
     with locked(out):
         if not options.as_json:
             terminal.show_study(study, request.seeds, stdout)

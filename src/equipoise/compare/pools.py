@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def ray_cluster(
     Its machines need the same versions of this package; results come back here and are kept here.
     """
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ModuleNotFoundError as error:
         raise CompareError('--cluster ray needs ray: pip install "equipoise[ray]"') from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
@@ -105,7 +107,7 @@ def ray_cluster(
             runtime_env=environment,
             include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
         remote = ray.remote(num_cpus=1, max_retries=POOLS)(run_job)
         shared = ray.put(study)

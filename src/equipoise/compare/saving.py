@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from errno import EACCES, EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,23 @@ class Saved:
         return scores.sigmoid()
 
 
+def make_folder(folder: Path) -> None:
+    """Make sure before the first training that there is a folder to save in.
+
+    Raises:
+        CompareError: where it cannot be created or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, DESCRIPTION):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(EISDIR, f"{name}: Is a directory")
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(EACCES, "Permission denied")
+    except OSError as error:
+        raise CompareError(f"cannot save a model in {folder}: {error.strerror}") from error
+
+
 def save_winner(comparison: Comparison, folder: Path) -> None:
     """Train the winner as on the first seed, where its test scores stand in the report, and keep it.
 
@@ -118,11 +137,10 @@ def save_winner(comparison: Comparison, folder: Path) -> None:
     }
     state = {name: value.cpu().contiguous() for name, value in fitted.trained.model.state_dict().items()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / WEIGHTS, save(state))
         write_atomically(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
-        raise CompareError(f"cannot save the model in {folder}: {error.strerror}") from error
+        raise CompareError(f"cannot save a model in {folder}: {error.strerror}") from error
 
 
 def load(folder: Path, model: str | None = None) -> Saved:
