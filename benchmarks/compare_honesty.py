@@ -34,7 +34,7 @@ RESULT = Path(__file__).with_name("results") / "compare_honesty.json"
 ROWS, FEATURES, SEEDS = 800, 4, 5
 OPTIONS = ["--metric=balanced_accuracy", "--model=linear", "--trials=1", "--workers=1", "--json"]
 # Few: what cannot be learned needs no time.
-NULL_EPOCHS, PLANTED_EPOCHS = 4, 10
+NULL_EPOCHS, PLANTED_EPOCHS = 3, 6
 NULL = "sigmoid_focal,balanced_cross_entropy,ghm_c,inverse_frequency"
 PLANTED = "inverse_frequency"
 DISTANCE = 1.5
@@ -142,7 +142,7 @@ def run(arguments: Sequence[str]) -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description="How honest `equipoise compare` is, on data with a known answer.")
     parser.add_argument(
-        "--runs", type=int, default=200, help="with nothing to find; half as many for each planted effect"
+        "--runs", type=int, default=120, help="with nothing to find; half as many for each planted effect"
     )
     parser.add_argument("--workers", type=int, default=joblib.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULT)

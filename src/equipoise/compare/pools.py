@@ -90,7 +90,7 @@ def _start_worker(parent: int) -> None:
 def ray_cluster(
     study: Study, jobs: Sequence[Job], store: Store, stopped: Callable[[], bool]
 ) -> Iterator[tuple[Job, Result]]:
-    """The cluster that `RAY_ADDRESS` names, or else one on this machine for the time of the run.
+    """The cluster that `RAY_ADDRESS` names, or else one on this machine that ends with this process.
 
     Its machines need the same versions of this package; results come back here and are kept here.
     """
@@ -102,13 +102,14 @@ def ray_cluster(
     # A model of the person's own is imported from the current folder.
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
     try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            runtime_env=environment,
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        if not ray.is_initialized():  # by an earlier call, as for the trials
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS"),
+                runtime_env=environment,
+                include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         remote = ray.remote(num_cpus=1, max_retries=POOLS)(run_job)
         shared = ray.put(study)
         waiting: dict[Any, Job] = {}
@@ -125,5 +126,3 @@ def ray_cluster(
             yield job, result
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
         raise CompareError(f"the Ray cluster failed: {error}; finished trainings are kept") from error
-    finally:
-        ray.shutdown()
