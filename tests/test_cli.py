@@ -68,6 +68,18 @@ def test_compare_from_end_to_end(call: Any, tmp_path: Path) -> None:
     assert "equipoise compare digits --losses softmax_focal" in (tmp_path / "there" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), (" 10 M ", 600), ("0.5", 0.5)]
+)
+def test_times_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("equipoise.compare.command.execute", lambda *arguments: asked.extend(arguments))
+    assert main(["compare", f"--time-budget={text}", "--metric=brier", "--cluster=ray", "--trials=7"]) == 0
+    request, options = asked
+    assert (options.time_budget, options.cluster) == (seconds, "ray")
+    assert (request.metric, request.trials) == ("brier", 7)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
@@ -99,7 +111,15 @@ def files(tmp_path: Path) -> None:
         ("good.csv --seeds two", "'--seeds'"),
         ("good.csv --epochs -1", "'--epochs'"),
         ("good.csv --workers 0", "'--workers'"),
-        ("good.csv --model forest", "'--model'"),
+        ("good.csv --model forest", "--model 'forest' is none of linear, mlp"),
+        ("good.csv --metric accuracy", "'--metric'"),
+        ("good.csv --trials 0", "'--trials'"),
+        ("good.csv --rows 2", "'--rows'"),
+        ("good.csv --time-budget soon", "'soon' is no time, expected 90s, 10m or 2h"),
+        ("good.csv --time-budget 0", "'0' is no time"),
+        ("good.csv --cluster slurm", "'--cluster'"),
+        ("good.csv --device abacus", "--device abacus cannot be used"),
+        ("good.csv --group z", "no column 'z' in good.csv"),
         ("good.csv --problem regression", "'--problem'"),
         ("good.csv --frobnicate", "--frobnicate"),
         ("good.csv more", "more"),
@@ -177,7 +197,7 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
     assert result.stderr == "equipoise: [Errno 28] No space left on device\n"
 
 
-@pytest.mark.parametrize("wrong", ["--losses=", "--out="])
+@pytest.mark.parametrize("wrong", ["--losses=", "--out=", "--save="])
 def test_an_empty_option_is_refused(tmp_path: Path, wrong: str) -> None:
     """What an unset variable of a shell leaves behind."""
     result = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from equipoise import __version__
 if TYPE_CHECKING:
     from .card import Card
 
-NEEDED = {"typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib"}
+NEEDED = {"typer", "rich", "pandas", "pyarrow", "sklearn", "scipy", "jinja2", "joblib", "filelock", "safetensors"}
 NEEDED_FOR_PICTURES = {"matplotlib"}
 
 
@@ -53,11 +54,21 @@ class Problem(StrEnum):
     multilabel = "multilabel"
 
 
-class Model(StrEnum):
-    """The models, for `--model`."""
+class Metric(StrEnum):
+    """The metrics that can decide, for `--metric`."""
 
-    linear = "linear"
-    mlp = "mlp"
+    balanced_accuracy = "balanced_accuracy"
+    macro_f1 = "macro_f1"
+    average_precision = "average_precision"
+    log_loss = "log_loss"
+    brier = "brier"
+    calibration_error = "calibration_error"
+
+
+class Cluster(StrEnum):
+    """The clusters, for `--cluster`."""
+
+    ray = "ray"
 
 
 app = typer.Typer(
@@ -115,10 +126,45 @@ def compare(
             show_default="all that fit",
         ),
     ] = None,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"What decides, in the trials and in the verdict: {', '.join(Metric)}.",
+            show_default="balanced_accuracy for several classes, else average_precision",
+        ),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=1000, help="How often to repeat, each time on a fresh split.")
     ] = 5,
-    model: Annotated[Model, typer.Option(help="The model: `mlp` has one hidden layer of 64.")] = Model.mlp,
+    trials: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Learning rates and weight decays to try for each loss, the same ones, on the first seed.",
+        ),
+    ] = 3,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Keep rows of one value together: they are no independent rows."),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Test on later rows than those trained on.")
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=10, help="Use a sample of so many rows, each class in proportion."),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="`mlp` (one hidden layer of 64), `linear`, or your own as module:factory, called with the numbers of"
+            " features and of scores.",
+        ),
+    ] = "mlp",
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -129,9 +175,21 @@ def compare(
             show_default="12, more for small tables",
         ),
     ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to train, as torch names it.")] = "cpu",
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Start no further training after 90s, 10m or 2h; whole seeds count."),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, max=1024, help="Processes, of one thread each.", show_default="one per core"),
+    ] = None,
+    cluster: Annotated[
+        Cluster | None,
+        typer.Option(metavar="KIND", help="`ray`: train on the Ray cluster at RAY_ADDRESS, or else a local one."),
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Save the model that the verdict is for; see `equipoise predict`.")
     ] = None,
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Where the report, the results and finished trainings go.")
@@ -140,25 +198,68 @@ def compare(
 ) -> None:
     """Find out which loss to train with on DATA, and whether any of them helps at all.
 
-    Every loss gets the same model, initial weights, batches and budget. Each finished training is kept in DIR/runs: an
-    interrupted comparison goes on from there when the same command is given again.
+    Every loss gets the same model, initial weights, batches, trials and budget. Each finished training is kept in
+    DIR/runs: an interrupted comparison goes on from there when the same command is given again.
     """
     from .compare.command import Options, execute
     from .compare.study import Request
 
-    if not out:
-        raise typer.BadParameter("the output folder has no name", param_hint="--out")
+    for hint, folder in (("--out", out), ("--save", save)):
+        if folder == "":
+            raise typer.BadParameter("the folder has no name", param_hint=hint)
+    seconds = None if time_budget is None else _seconds(time_budget)
     request = Request(
         data=data,
         target=target,
         problem=problem.value if problem else None,
         losses=losses,
+        metric=metric.value if metric else None,
         seeds=seeds,
-        model=model.value,
+        trials=trials,
+        group=group,
+        time=time,
+        rows=rows,
+        model=model,
         epochs=epochs,
+        device=device,
     )
-    command = shlex.join(["equipoise", *context.obj])
-    execute(request, Options(workers=workers, out=out, as_json=as_json, command=command))
+    options = Options(
+        workers=workers,
+        cluster=cluster.value if cluster else None,
+        time_budget=seconds,
+        out=out,
+        save=save,
+        as_json=as_json,
+        command=shlex.join(["equipoise", *context.obj]),
+    )
+    execute(request, options)
+
+
+def _seconds(text: str) -> float:
+    """`90`, `90s`, `1.5m` or `2h` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if match is None or not float(match[1]):
+        raise typer.BadParameter(f"{text!r} is no time, expected 90s, 10m or 2h", param_hint="--time-budget")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+@app.command()
+def predict(
+    saved: Annotated[str, typer.Argument(metavar="MODEL", help="The folder that `equipoise compare --save` wrote.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet or .npz file with the columns trained on.")
+    ],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The CSV file to write.", show_default="standard output")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own model, where MODEL was trained with one.")
+    ] = None,
+) -> None:
+    """Predict the target of each row of DATA: a CSV with the class and the probability of each."""
+    from .compare.predicting import predict as run
+
+    run(saved, data, out, model)
 
 
 @app.command()

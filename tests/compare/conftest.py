@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from small_table import table
 
-from equipoise.compare.study import Request, Study, prepare
+from equipoise.compare.preparation import prepare
+from equipoise.compare.study import Request, Study
 
 
 @pytest.fixture

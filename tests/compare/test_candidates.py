@@ -9,7 +9,7 @@ import torch
 
 import equipoise
 from equipoise.catalog import CARDS
-from equipoise.compare.candidates import PRIOR_CORRECTED, YARDSTICK, candidates, choose, correct_prior
+from equipoise.compare.candidates import PRIOR_CORRECTED, THRESHOLD, YARDSTICK, candidates, choose, log_prior
 from equipoise.compare.errors import CompareError
 from equipoise.compare.problem import KINDS, Kind
 
@@ -26,15 +26,17 @@ PLAIN = {kind: "softmax_cross_entropy" if kind == "multiclass" else "sigmoid_cro
 def test_every_card_that_fits_is_a_candidate_with_the_yardstick_first(kind: Kind) -> None:
     names = list(candidates(kind))
     assert names[0] == YARDSTICK
-    assert names[-2:] == ["inverse_frequency", PRIOR_CORRECTED]
-    assert set(names[1:-2]) == {card.name for card in CARDS if kind in card.problems} - {PLAIN[kind]}
+    last = ["inverse_frequency", PRIOR_CORRECTED, *([THRESHOLD] if kind == "binary" else [])]
+    assert names[-len(last) :] == last
+    assert set(names[1 : -len(last)]) == {card.name for card in CARDS if kind in card.problems} - {PLAIN[kind]}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_candidate_trains_on_targets_of_its_kind(kind: Kind) -> None:
     for candidate in candidates(kind).values():
         if candidate.make is None:
-            assert candidate.name == PRIOR_CORRECTED
+            assert candidate.name in (PRIOR_CORRECTED, THRESHOLD)
+            assert candidate.trained_as == YARDSTICK
             continue
         loss = candidate.make(LABELS[kind], OUTPUTS[kind])
         scores = torch.zeros(len(LABELS[kind]), OUTPUTS[kind], requires_grad=True)
@@ -70,21 +72,25 @@ def test_inverse_frequency_balances_each_label(kind: Kind, weights: list[float])
     assert make(LABELS[kind], OUTPUTS[kind]).pos_weight.tolist() == pytest.approx(weights)  # type: ignore[union-attr]
 
 
-def test_prior_correction_of_scores_that_know_only_the_prior_leaves_nothing() -> None:
-    prior = torch.tensor([6 / 9, 2 / 9, 1 / 9])
-    corrected = correct_prior(prior.log().expand(2, 3), LABELS["multiclass"], "multiclass")
-    assert corrected == pytest.approx(torch.zeros(2, 3), abs=1e-6)
+def test_prior_correction_takes_the_prior_out_of_scores_that_know_nothing_else() -> None:
+    prior = torch.tensor([6 / 9, 2 / 9, 1 / 9]).double()
+    assert log_prior(LABELS["multiclass"], 3, "multiclass") == pytest.approx(prior.log())
     (positives,) = LABELS["binary"].sum(dim=0)
     share = (positives + 0.5) / (len(LABELS["binary"]) + 1)
-    assert correct_prior(share.logit().reshape(1, 1), LABELS["binary"], "binary") == pytest.approx(0, abs=1e-6)
-    assert correct_prior(torch.zeros(1, 3), LABELS["multilabel"], "multilabel").isfinite().all()
+    assert float(log_prior(LABELS["binary"], 1, "binary")) == pytest.approx(float(share.logit()))
 
 
-def test_names_are_chosen_in_any_order_always_with_the_yardstick() -> None:
+def test_prior_correction_of_a_class_that_no_training_row_has_stays_finite() -> None:
+    assert log_prior(LABELS["multilabel"], 3, "multilabel").isfinite().all()
+    assert log_prior(LABELS["multiclass"], 4, "multiclass").isfinite().all()
+
+
+def test_names_are_chosen_in_any_order_always_with_the_plain_answers() -> None:
     chosen = choose("multiclass", " prior_corrected, softmax_focal,")
     assert list(chosen) == [YARDSTICK, "softmax_focal", PRIOR_CORRECTED]
-    assert list(choose("multiclass", "softmax_cross_entropy")) == [YARDSTICK]
-    assert list(choose("binary", "cross_entropy")) == [YARDSTICK]
+    assert list(choose("multiclass", "softmax_focal")) == [YARDSTICK, "softmax_focal", PRIOR_CORRECTED]
+    assert list(choose("multiclass", "softmax_cross_entropy")) == [YARDSTICK, PRIOR_CORRECTED]
+    assert list(choose("binary", "cross_entropy")) == [YARDSTICK, PRIOR_CORRECTED, THRESHOLD]
     assert choose("binary", None).keys() == candidates("binary").keys()
 
 

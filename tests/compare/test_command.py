@@ -13,6 +13,7 @@ from small_table import table
 from equipoise.compare import terminal
 from equipoise.compare.command import Options, execute
 from equipoise.compare.errors import CompareError
+from equipoise.compare.metrics import NAMES
 from equipoise.compare.study import Request
 
 ESCAPE = "\x1b"
@@ -41,6 +42,7 @@ def test_the_table_fits_and_the_last_line_is_the_path_of_the_report(
     for name in ("cross_entropy", "softmax_focal", "inverse_frequency", "prior_corrected"):
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
     assert sum("log loss" in line for line in lines) == (1 if width >= 100 else 0)
+    assert sum("effective numbers" in line for line in lines) == 1
 
 
 def test_json_is_one_document_and_equals_the_file(
@@ -53,17 +55,59 @@ def test_json_is_one_document_and_equals_the_file(
     assert json.loads((tmp_path / "results.json").read_text()) == document
     assert document["report"] == str(tmp_path / "index.html")
     assert document["command"] == "equipoise compare --json"
-    assert document["problem"]["classes"][0] == {"name": "common", "rows": int((table()["label"] == "common").sum())}
+    common = int((table()["label"] == "common").sum())
+    assert document["problem"]["classes"][0] == {
+        "name": "common",
+        "rows": common,
+        "test_rows": round(0.2 * common),
+        "group": "head",
+        "excluded": False,
+    }
     assert document["data"]["rows"] == document["data"]["rows_used"] == 240
     assert document["data"]["missing"] == table().isna().to_numpy().sum() > 0
     assert document["data"]["kinds"] == {"numeric": 2, "categorical": 1, "boolean": 1}
     names = [candidate["name"] for candidate in document["candidates"]]
     assert len(names) == len(set(names)) == 6
     for candidate in document["candidates"]:
-        estimate = candidate["metrics"]["balanced accuracy"]
+        estimate = candidate["metrics"]["balanced_accuracy"]
         assert estimate["low"] <= estimate["mean"] <= estimate["high"]
         assert estimate["mean"] == pytest.approx(sum(candidate["values"]) / 2)
         assert list(candidate["recall"]) == ["common", "rarer", "rare"]
+
+
+def test_the_document_holds_what_the_report_is_drawn_from(request_: Request, tmp_path: Path) -> None:
+    execute(request_, Options(workers=1, out=str(tmp_path), save=str(tmp_path / "model")))
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert document["saved"] == {"path": str(tmp_path / "model"), "name": document["winner"]}
+    assert document["code"].startswith("import torch\nimport equipoise\n")
+    assert len(document["protocol"]["trials"]) == 3
+    assert list(document["data"]["effective_numbers"]) == ["common", "rarer", "rare"]
+    assert [each["group"] for each in document["problem"]["classes"]] == ["head", "middle", "tail"]
+    plain = {each["name"] for each in document["candidates"] if each["plain"]}
+    assert plain == {"prior_corrected"}
+    for each in document["candidates"]:
+        trained = each["name"] not in plain
+        assert set(each["metrics"]) == set(NAMES)
+        assert each["trials"] == 3
+        assert each["chosen"] in document["protocol"]["trials"]
+        assert set(each["groups"]) == {"head", "middle", "tail"}
+        assert sum(each["calibration"]["rows"]) == 2 * 48
+        assert len(each["calibration"]["confidence"]) == len(each["calibration"]["accuracy"]) == 10
+        for name in ("seconds", "milliseconds_per_step", "curve", "gradient_norms"):
+            assert (each[name] is not None) == trained
+        if trained:
+            norms, curve = each["gradient_norms"], each["curve"]
+            assert len(norms["edges"]) - 1 == len(norms["share"]) == len(norms["mass"])
+            assert (norms["edges"][0], norms["edges"][-1]) == (0, 1)
+            assert curve["epoch"] == [1]
+            assert len(curve["train_loss"]) == len(curve["validation"]) == 1
+        difference = each["difference"]
+        if each["name"] == "cross_entropy":
+            assert difference is None
+        else:
+            keys = {"mean", "low", "high", "seeds", "p", "p_adjusted", "detectable", "verdict", "sign"}
+            assert set(difference) == keys
+            assert difference["verdict"] in ("helps", "hurts", "no evidence")
 
 
 def test_what_was_done_with_the_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +125,7 @@ def test_what_was_done_with_the_data_is_said(tmp_path: Path, capsys: pytest.Capt
     assert "target [b]y[/b] (the last column, as no target was named): binary, 2 classes of 32 to 26 rows" in output
     assert "note: rows without a target were left out: 1" in output
     assert "cannot be split and were left out: 'odd' (1 row)" in output
-    assert "fewer than 20 test rows" in output
+    assert "warning: fewer than 20 test rows" in output
     assert "column same 0: left out, constant" in output
     assert "and 3 columns more, see the report" in output
     assert "One seed gives no interval" in output

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from equipoise.compare.columns import Table, encode
-from equipoise.compare.features import FARTHEST, MOST_CATEGORIES, prepare
+from equipoise.compare.columns import Table, encode, encode_alike
+from equipoise.compare.features import FARTHEST, MOST_CATEGORIES, Preprocessing
 
 
 def dense(table: Table, train: list[int], *others: list[int]) -> list[np.ndarray]:
-    prepared = prepare(table, np.array(train), *map(np.array, others))
-    return [part.dense(slice(None)).numpy() for part in prepared]
+    fitted = Preprocessing.fit(table, np.array(train))
+    return [fitted.apply(table, np.array(part)).dense(slice(None)).numpy() for part in (train, *others)]
 
 
 def test_numbers_are_imputed_marked_and_scaled_by_the_training_rows_alone() -> None:
@@ -61,3 +63,40 @@ def test_numbers_and_categories_side_by_side() -> None:
     table = encode(pd.DataFrame({"c": ["a", "b", "a"], "x": [1.0, 2.0, 3.0]}))
     (train,) = dense(table, [0, 1, 2])
     assert train == pytest.approx(np.array([[-(1.5**0.5), 1, 0], [0, 0, 1], [1.5**0.5, 1, 0]]))
+
+
+FRAME = pd.DataFrame(
+    {
+        "n": [1.0, np.nan, 3.0, 1e30, 5.0, 6.5],
+        "c": ["a", None, "b", "a", "c", "b"],
+        "f": [True, False, True, True, False, False],
+        "d": pd.to_datetime(["2024-01-01", "2024-01-02", None, "2024-02-01", "2024-03-01", "2024-03-02"]),
+        "k": ["same"] * 6,
+    }
+)
+
+
+def test_preprocessing_survives_json_to_the_last_digit() -> None:
+    table = encode(FRAME)
+    fitted = Preprocessing.fit(table, np.array([0, 1, 2, 3]))
+    restored = Preprocessing.from_json(json.loads(json.dumps(fitted.as_json())))
+    rows = np.arange(6)
+    assert restored.width == fitted.width
+    assert (restored.apply(table, rows).dense(slice(None)) == fitted.apply(table, rows).dense(slice(None))).all()
+
+
+def test_new_rows_are_encoded_as_the_fitted_ones_were() -> None:
+    """From text as a CSV gives it, in another order of columns, with levels and words that were never seen."""
+    table = encode(FRAME)
+    fitted = Preprocessing.fit(table, np.arange(6))
+    again = encode_alike(FRAME[["d", "f", "c", "n"]], table.columns, table.levels)
+    rows = np.arange(6)
+    expected = fitted.apply(table, rows).dense(slice(None)).numpy()
+    assert (fitted.apply(again, rows).dense(slice(None)).numpy() == expected).all()
+    text = pd.DataFrame({"n": ["1", "x"], "c": ["a", "new"], "f": ["True", "?"], "d": ["2024-01-01", "never"]})
+    new = fitted.apply(encode_alike(text, table.columns, table.levels), np.arange(2)).dense(slice(None)).numpy()
+    assert (new[0] == expected[0]).all()
+    categories = slice(len(fitted.means), None)
+    assert new[1, categories].sum() == 0
+    medians = fitted.apply(encode_alike(FRAME.assign(n=np.nan, f=None, d=None), table.columns, table.levels), rows)
+    assert new[1, :3] == pytest.approx(medians.numeric[0, :3].numpy())

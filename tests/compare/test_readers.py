@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from equipoise.compare import data, features, readers
+from equipoise.compare import data, readers
 from equipoise.compare.errors import CompareError
-from equipoise.compare.features import Features
+from equipoise.compare.features import Features, Preprocessing
+from equipoise.compare.preparation import prepare
 from equipoise.compare.splits import Split, split
-from equipoise.compare.study import Request, Study, prepare
+from equipoise.compare.study import Request, Study
 
 
 def read(path: Path, content: str | bytes) -> readers.Read:
@@ -246,7 +247,8 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 
 
 def prepare_features(study: Study, cut: Split) -> tuple[Features, ...]:
-    return features.prepare(study.table, cut.train, cut.validation, cut.test)
+    fitted = Preprocessing.fit(study.table, cut.train)
+    return tuple(fitted.apply(study.table, part) for part in (cut.train, cut.validation, cut.test))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -92,7 +92,7 @@ def test_the_page_has_every_part(report: Path) -> None:
     assert [row.startswith(name) for row, name in zip(page.rows["columns"], COLUMNS, strict=True)] == [True] * 4
     assert "equipoise compare &#39;table &lt;1&gt;.csv&#39;" in text
     missing = table().isna().to_numpy().sum()
-    for words in ("torch 2.", "cores", "Seeds", "0, 1", "240 rows", f"{missing} missing cells", "narrower"):
+    for words in ("torch 2.", "cores", "Seeds", "0, 1", "240 rows", f"{missing} missing cells", "widened"):
         assert words in text
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.compare.problem import Problem, pose
-from equipoise.compare.splits import Split, split
+from equipoise.compare.splits import Order, Split, split
 
 
 def parts(cut: Split) -> list[np.ndarray]:
@@ -56,3 +56,65 @@ def test_each_label_is_in_proportion_in_each_part(seed: int) -> None:
     for label, count in enumerate(problem.counts):
         for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
             assert problem.labels[part][:, label].sum() == pytest.approx(share * count, abs=max(2.0, 0.1 * count))
+
+
+def shares(problem: Problem, part: np.ndarray) -> np.ndarray:
+    """The share of each class's rows that a part holds."""
+    return np.bincount(problem.labels[part], minlength=len(problem.counts)) / np.array(problem.counts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.integers(5, 60))
+def test_rows_of_one_group_stay_together_and_all_rows_are_there(seed: int, groups: int) -> None:
+    generator = np.random.default_rng(seed)
+    problem = single([120, 40])
+    order = Order("group", "case", np.unique(generator.integers(0, groups, 160), return_inverse=True)[1])
+    cut = split(problem, seed, order)
+    assert np.sort(np.concatenate(parts(cut))).tolist() == list(range(160))
+    found = [set(order.ranks[part]) for part in parts(cut)]
+    assert not found[0] & found[1] | found[0] & found[2] | found[1] & found[2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_small_groups_are_dealt_in_proportion_of_each_class_and_afresh(seed: int) -> None:
+    problem = single([900, 240, 60])
+    ranks = np.random.default_rng(0).integers(0, 500, 1200)
+    order = Order("group", "case", np.unique(ranks, return_inverse=True)[1])
+    cut = split(problem, seed, order)
+    for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
+        assert shares(problem, part) == pytest.approx([share] * 3, abs=0.05)
+    assert set(cut.test) != set(split(problem, seed + 1, order).test)
+    assert cut.test.tolist() == split(problem, seed, order).test.tolist()
+
+
+def test_groups_of_a_multilabel_problem_stay_together_too() -> None:
+    generator = np.random.default_rng(0)
+    problem = pose(pd.DataFrame((generator.random((400, 3)) < [0.5, 0.2, 0.1]).astype(int), columns=list("abc")))
+    order = Order("group", "case", np.repeat(np.arange(100), 4))
+    cut = split(problem, 0, order)
+    for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
+        assert len(set(order.ranks[part])) * 4 == len(part)
+        assert problem.labels[part].sum(axis=0) / problem.counts == pytest.approx([share] * 3, abs=0.1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 20), st.integers(5, 200))
+def test_by_time_training_comes_before_validation_before_test(seed: int, moments: int) -> None:
+    problem = single([150, 150])
+    ranks = np.random.default_rng(seed).integers(0, moments, 300)
+    cut = split(problem, seed, Order("time", "when", ranks))
+    train, validation, test = (ranks[part] for part in parts(cut))
+    # Strictly: rows of one moment are never on both sides.
+    if len(validation):
+        assert train.max(initial=-1) < validation.min()
+        assert validation.max() < test.min(initial=moments)
+    assert train.max(initial=-1) < test.min(initial=moments)
+
+
+def test_by_time_the_seeds_test_on_different_times_and_the_first_on_the_last() -> None:
+    problem = single([500, 500])
+    ranks = np.random.default_rng(0).permutation(1000)
+    cuts = [split(problem, seed, Order("time", "when", ranks)) for seed in range(4)]
+    assert [len(cut.train) for cut in cuts] == [600, 480, 540, 420]
+    assert ranks[cuts[0].test].min() == 800
+    assert [int(ranks[cut.test].max()) for cut in cuts] == [999, 799, 899, 699]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from equipoise.compare import training
 from equipoise.compare.features import Features
 from equipoise.compare.metrics import evaluate
 from equipoise.compare.models import build
+from equipoise.compare.trials import Settings, settings
 
 ROWS = 40
 
@@ -21,7 +24,8 @@ def features() -> Features:
 
 
 TARGETS = torch.arange(ROWS) % 2
-PLAN = training.Budget("mlp", epochs=3, batch_size=16, learning_rate=1e-2)
+PLAN = training.Budget("mlp", epochs=3, batch_size=16)
+SETTINGS = Settings(learning_rate=1e-2, weight_decay=1e-4)
 
 
 class Watched(nn.Module):
@@ -40,7 +44,7 @@ class Watched(nn.Module):
 def test_losses_start_alike_and_see_the_same_batches() -> None:
     first, second = Watched(), Watched(scale=-1.0)
     for loss in (first, second):
-        training.train(loss, features(), TARGETS, torch.zeros(2), PLAN, seed=7)
+        training.train(loss, features(), TARGETS, torch.zeros(2), PLAN, SETTINGS, seed=7)
     assert torch.equal(first.calls[0][0], second.calls[0][0])
     assert not torch.equal(first.calls[1][0], second.calls[1][0])
     assert all(torch.equal(a[1], b[1]) for a, b in zip(first.calls, second.calls, strict=True))
@@ -49,11 +53,19 @@ def test_losses_start_alike_and_see_the_same_batches() -> None:
 def test_the_budget_is_spent_exactly_and_each_epoch_sees_each_row_once() -> None:
     loss = Watched()
     identity = torch.arange(ROWS)
-    training.train(lambda scores, rows: loss(scores, rows % 2), features(), identity, torch.zeros(2), PLAN, seed=0)
+    training.train(
+        lambda scores, rows: loss(scores, rows % 2), features(), identity, torch.zeros(2), PLAN, SETTINGS, seed=0
+    )
     assert [len(targets) for _, targets in loss.calls] == [16, 16, 8] * 3
     rows: list[Tensor] = []
     training.train(
-        lambda scores, batch: rows.append(batch) or scores.sum(), features(), identity, torch.zeros(2), PLAN, seed=0
+        lambda scores, batch: rows.append(batch) or scores.sum(),
+        features(),
+        identity,
+        torch.zeros(2),
+        PLAN,
+        SETTINGS,
+        seed=0,
     )
     epochs = torch.cat(rows).reshape(3, ROWS)
     assert all(sorted(epoch.tolist()) == list(range(ROWS)) for epoch in epochs)
@@ -62,8 +74,8 @@ def test_the_budget_is_spent_exactly_and_each_epoch_sees_each_row_once() -> None
 
 def test_a_seed_decides_everything_and_leaves_the_callers_generator_alone() -> None:
     def scores(seed: int) -> Tensor:
-        model = training.train(nn.CrossEntropyLoss(), features(), TARGETS, torch.zeros(2), PLAN, seed)
-        return training.predict(model, features())
+        trained = training.train(nn.CrossEntropyLoss(), features(), TARGETS, torch.zeros(2), PLAN, SETTINGS, seed)
+        return training.predict(trained.model, features())
 
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -76,10 +88,47 @@ def test_a_seed_decides_everything_and_leaves_the_callers_generator_alone() -> N
 
 def test_training_learns() -> None:
     targets = (features().numeric[:, 0] > 0).long()
-    model = training.train(
-        nn.CrossEntropyLoss(), features(), targets, torch.zeros(2), training.budget("mlp", ROWS), seed=0
+    plan = training.budget("mlp", ROWS)
+    trained = training.train(nn.CrossEntropyLoss(), features(), targets, torch.zeros(2), plan, SETTINGS, seed=0)
+    assert (training.predict(trained.model, features()).argmax(dim=1) == targets).float().mean() > 0.9
+    assert len(trained.losses) == plan.epochs
+    assert trained.losses[-1] < trained.losses[0] / 2
+    assert trained.seconds > 0
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows() -> None:
+    """A last batch of eight rows counts half as much as one of sixteen."""
+    loss = Watched()
+    trained = training.train(loss, features(), TARGETS, torch.zeros(2), PLAN, SETTINGS, seed=0)
+    values = [nn.functional.cross_entropy(*call) for call in loss.calls[:3]]
+    assert trained.losses[0] == pytest.approx(float((16 * values[0] + 16 * values[1] + 8 * values[2]) / 40))
+
+
+def test_looking_at_the_model_after_each_epoch_changes_nothing() -> None:
+    seen: list[int] = []
+
+    def look(epoch: int, model: nn.Module) -> None:
+        assert not model.training
+        training.predict(model, features())
+        seen.append(epoch)
+
+    watched = training.train(
+        nn.CrossEntropyLoss(), features(), TARGETS, torch.zeros(2), PLAN, SETTINGS, seed=0, after_epoch=look
     )
-    assert (training.predict(model, features()).argmax(dim=1) == targets).float().mean() > 0.9
+    alone = training.train(nn.CrossEntropyLoss(), features(), TARGETS, torch.zeros(2), PLAN, SETTINGS, seed=0)
+    assert seen == [1, 2, 3]
+    assert torch.equal(training.predict(watched.model, features()), training.predict(alone.model, features()))
+
+
+def test_the_settings_decide_the_step() -> None:
+    def weights(**change: float) -> Tensor:
+        found = training.train(
+            nn.CrossEntropyLoss(), features(), TARGETS, torch.zeros(2), PLAN, replace(SETTINGS, **change), seed=0
+        )
+        return torch.cat([each.flatten() for each in found.model.parameters()])
+
+    assert not torch.equal(weights(), weights(learning_rate=2e-2))
+    assert weights(weight_decay=5.0).norm() < weights().norm()
 
 
 @pytest.mark.parametrize(
@@ -134,9 +183,9 @@ def test_reweighting_is_no_gain_where_plain_cross_entropy_is_the_right_model() -
     plan = training.budget("mlp", 12_000, epochs=4)
 
     def average_precision(loss: nn.Module, bias: Tensor) -> float:
-        model = training.train(loss, rows, labels, bias, plan, seed=0)
-        found = evaluate("binary", training.predict(model, rows).double().numpy(), labels[:, 0].long().numpy())
-        return found.metrics["average precision"] or 0.0
+        trained = training.train(loss, rows, labels, bias, plan, settings("mlp", 1)[0], seed=0)
+        found = evaluate("binary", training.predict(trained.model, rows).double().numpy(), labels[:, 0].long().numpy())
+        return found.by_class["average_precision"][1] or 0.0
 
     plain, balanced = SigmoidCrossEntropyLoss(), BalancedCrossEntropyLoss.from_labels(labels)
     scores = [average_precision(loss, training.best_constant(loss, labels, 1)) for loss in (plain, balanced)]

@@ -1,4 +1,4 @@
-"""What is compared: every loss of the catalogue that fits the problem, and two plain remedies that need no new loss."""
+"""What is compared: every loss of the catalogue that fits the problem, and plain remedies that need no new loss."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .readers import near_names
 
 YARDSTICK = "cross_entropy"
 PRIOR_CORRECTED = "prior_corrected"
+THRESHOLD = "threshold"
 
 Make = Callable[[Tensor, int], nn.Module]
 
@@ -40,11 +41,24 @@ class Candidate:
     make: Make | None
     card: Card | None = None
 
+    @property
+    def trained_as(self) -> str:
+        """The candidate whose trained model it uses: its own, or the yardstick's."""
+        return YARDSTICK if self.make is None else self.name
+
+    @property
+    def independent(self) -> bool:
+        """Whether each score is trained as a yes/no question of its own."""
+        return self.card is not None and self.card.kind == "elementwise"
+
 
 def candidates(kind: Kind) -> dict[str, Candidate]:
     """All candidates for a kind of problem by name: plain cross-entropy first, the remedies around it last."""
     cards = {card.name: card for card in CARDS if kind in card.problems}
     plain = cards.pop("softmax_cross_entropy" if kind == "multiclass" else "sigmoid_cross_entropy")
+    threshold = Candidate(
+        THRESHOLD, "plain cross-entropy, its decision threshold chosen on validation rows after training", None
+    )
     return {
         YARDSTICK: _candidate(YARDSTICK, f"plain cross-entropy ({plain.name}): the yardstick", plain),
         **{name: _candidate(name, card.summary, card) for name, card in cards.items()},
@@ -58,6 +72,7 @@ def candidates(kind: Kind) -> dict[str, Candidate]:
             "plain cross-entropy, its scores corrected for the class frequencies after training",
             None,
         ),
+        **({THRESHOLD: threshold} if kind == "binary" else {}),
     }
 
 
@@ -66,7 +81,9 @@ def _candidate(name: str, summary: str, card: Card) -> Candidate:
 
 
 def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:
-    """The candidates that were asked for, always with the yardstick and in the order of the catalogue.
+    """The candidates that were asked for, always with the yardstick and the plain remedies that need no training.
+
+    They are in the order of the catalogue.
 
     Args:
         kind: the kind of problem.
@@ -81,7 +98,7 @@ def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:
     if not names.strip(" ,"):
         raise CompareError(f"no loss is named by {names!r}; choose from {', '.join(known)}")
     aliases = {card.name: name for name, each in known.items() if (card := each.card) is not None}
-    wanted = {YARDSTICK}
+    wanted = {name for name, each in known.items() if each.trained_as == YARDSTICK}
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name not in known and name not in aliases:
             raise CompareError(_unknown(name, kind, list(known)))
@@ -117,24 +134,16 @@ def _inverse_frequency_sigmoid(labels: Tensor, _: int) -> nn.Module:
     return equipoise.SigmoidCrossEntropyLoss(pos_weight=weight)
 
 
-def correct_prior(scores: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-    """Take the class frequencies of the training labels out of a model's scores.
+def log_prior(labels: Tensor, outputs: int, kind: Kind) -> Tensor:
+    """What prior correction subtracts from the scores: the logarithms of the classes' shares, or of their odds, [C].
 
-    The scores estimate the log odds of each class under those frequencies; without them they decide as if all classes
-    were equally frequent (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 9, tau = 1).
+    Without them the scores decide as if all classes were equally frequent (Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021, eq. 9, tau = 1).
 
-    Args:
-        scores: [M, C] logits of a model trained with plain cross-entropy.
-        labels: training labels: [N] class indices for `multiclass`, else [N, C] zeros and ones.
-        kind: the kind of problem.
-
-    Returns:
-        The corrected logits [M, C], float64.
+    Half an observation keeps a class that no training row has, or lacks, finite.
     """
-    scores = scores.double()  # in float32 the shift could round two scores to one, and so change their order
     if kind == "multiclass":
-        counts = equipoise.class_counts(labels, scores.shape[1]).double()
-        return scores - (counts / counts.sum()).log()
-    # Half an observation each way keeps a label that no training row has, or lacks, finite.
+        counts = equipoise.class_counts(labels, outputs).double()
+        return (counts.clamp(min=0.5) / counts.sum()).log()
     positives = labels.double().sum(dim=0) + 0.5
-    return scores - (positives / (len(labels) + 1 - positives)).log()
+    return (positives / (len(labels) + 1 - positives)).log()

@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,11 +52,13 @@ class Table:
         columns: one record per feature, the ones left out included.
         numeric: float64 [N, K]: numbers, booleans as 0 and 1, dates as days; NaN where missing.
         codes: int32 [N, J]: the level of each categorical column; -1 where missing.
+        levels: the text of each level of each categorical column, in the order of its code.
     """
 
     columns: tuple[Column, ...]
     numeric: NDArray[np.float64]
     codes: NDArray[np.int32]
+    levels: tuple[tuple[str, ...], ...] = ()
 
 
 def encode(frame: pd.DataFrame) -> Table:
@@ -63,21 +66,44 @@ def encode(frame: pd.DataFrame) -> Table:
     columns: list[Column] = []
     numeric: list[NDArray[np.float64]] = []
     codes: list[NDArray[np.int32]] = []
+    levels: list[tuple[str, ...]] = []
     for name in frame.columns:
-        column, numbers, levels = _encode(str(name), frame[name])
+        column, numbers, coded = _encode(str(name), frame[name])
         columns.append(column)
         if numbers is not None:
             numeric.append(numbers)
-        if levels is not None:
-            codes.append(levels)
-    return Table(
-        tuple(columns),
-        np.stack(numeric, axis=1) if numeric else np.empty((len(frame), 0)),
-        np.stack(codes, axis=1) if codes else np.empty((len(frame), 0), np.int32),
-    )
+        if coded is not None:
+            codes.append(coded[0])
+            levels.append(coded[1])
+    return Table(tuple(columns), _side_by_side(numeric, frame), _side_by_side(codes, frame), tuple(levels))
 
 
-Encoded = tuple[Column, NDArray[np.float64] | None, NDArray[np.int32] | None]
+def encode_alike(frame: pd.DataFrame, columns: Sequence[Column], levels: Sequence[Sequence[str]]) -> Table:
+    """Bring a frame into a `Table` with the columns of another one: the same kinds, codes for the same levels.
+
+    Args:
+        frame: has at least the columns that are used.
+        columns: those of the other table.
+        levels: those of its categorical columns. A level that is not among them has the code -2.
+    """
+    used = [column for column in columns if column.kind != "left out"]
+    numeric = [_clean(_numbers_of(column.kind, frame[column.name])) for column in used if column.kind != "categorical"]
+    codes = []
+    named = (column.name for column in used if column.kind == "categorical")
+    for name, known in zip(named, levels, strict=True):
+        index = {level: code for code, level in enumerate(known)}
+        text = _text(frame[name])
+        coded = text.astype(object).map(lambda level, index=index: index.get(level, -2), na_action="ignore")
+        codes.append(coded.fillna(-1).to_numpy(np.int32))
+    return Table(tuple(columns), _side_by_side(numeric, frame), _side_by_side(codes, frame), tuple(map(tuple, levels)))
+
+
+def _side_by_side(columns: Sequence[NDArray[Any]], frame: pd.DataFrame) -> NDArray[Any]:
+    return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0), np.float64)
+
+
+Coded = tuple[NDArray[np.int32], tuple[str, ...]]
+Encoded = tuple[Column, NDArray[np.float64] | None, Coded | None]
 
 
 def _encode(name: str, cells: pd.Series[Any]) -> Encoded:
@@ -88,7 +114,7 @@ def _encode(name: str, cells: pd.Series[Any]) -> Encoded:
         infinite = int(np.isinf(numbers).sum())
         if infinite:
             note = f"{infinite:,} infinite values counted as missing"
-        numbers = np.clip(np.where(finite, numbers, np.nan), -LARGEST, LARGEST)
+        numbers = _clean(numbers)
         distinct = len(np.unique(numbers[finite]))
         missing = int((~finite).sum())
         reason = _useless(distinct, missing, len(cells))
@@ -97,17 +123,43 @@ def _encode(name: str, cells: pd.Series[Any]) -> Encoded:
         if reason:
             return Column(name, "left out", missing, distinct, reason), None, None
         return Column(name, kind, missing, distinct, note), numbers, None
-    is_categorical = isinstance(cells.dtype, pd.CategoricalDtype)
-    # Cell by cell: `astype(str)` decodes bytes, and not all are UTF-8.
-    text = cells if is_categorical else cells.astype(object).map(str, na_action="ignore")
-    levels, values = pd.factorize(text, sort=True)
-    missing, distinct = int((levels == -1).sum()), len(values)
+    codes, values = pd.factorize(_text(cells), sort=True)
+    missing, distinct = int((codes == -1).sum()), len(values)
     reason = _useless(distinct, missing, len(cells))
     if distinct > max(FEW_LEVELS, (len(cells) - missing) // 2):
         reason = f"identifier or free text: {distinct:,} different values in {len(cells) - missing:,} cells"
     if reason:
         return Column(name, "left out", missing, distinct, reason), None, None
-    return Column(name, "categorical", missing, distinct), None, levels.astype(np.int32)
+    return Column(name, "categorical", missing, distinct), None, (codes.astype(np.int32), tuple(map(str, values)))
+
+
+def _text(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Every cell as text, missing ones left missing."""
+    if pd.api.types.is_string_dtype(cells.dtype) and cells.dtype != object:
+        return cells
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        names = [str(each) for each in cells.cat.categories]
+        if len(set(names)) == len(names):
+            return cells.cat.rename_categories(names)
+    # Cell by cell: `astype(str)` decodes bytes, and not all are UTF-8.
+    return cells.astype(object).map(str, na_action="ignore")
+
+
+def _clean(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Infinite values as missing, and none so large that its square overflows."""
+    return np.clip(np.where(np.isfinite(numbers), numbers, np.nan), -LARGEST, LARGEST)
+
+
+def _numbers_of(kind: Kind, cells: pd.Series[Any]) -> NDArray[np.float64]:
+    """The cells as numbers, read as a column of that kind; NaN where a cell is none."""
+    if kind == "date":
+        return _days(cells)
+    if kind == "boolean":
+        values = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+        return _floats(_text(cells).str.lower().map(values))
+    if pd.api.types.infer_dtype(cells, skipna=True) in ("timedelta64", "timedelta"):
+        return _floats(pd.to_timedelta(cells).dt.total_seconds())
+    return _floats(cells)
 
 
 def _useless(distinct: int, missing: int, rows: int) -> str:
@@ -150,8 +202,15 @@ def _floats(cells: pd.Series[Any]) -> NDArray[np.float64]:
 def _days(cells: pd.Series[Any]) -> NDArray[np.float64]:
     """Dates as days since 1970, missing or unreadable ones as NaN."""
     dates = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
-    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+    # Nanoseconds would end in the year 2262.
+    days = (dates.dt.as_unit("us") - pd.Timestamp(0, tz="UTC").as_unit("us")) / pd.Timedelta(days=1)
     return np.asarray(days, np.float64)
+
+
+def moments(cells: pd.Series[Any]) -> NDArray[np.float64]:
+    """When: dates, or numbers of any unit, as numbers; NaN for a cell that is neither."""
+    numbers = _as_numbers(cells)[1]
+    return np.full(len(cells), np.nan) if numbers is None else _clean(numbers)
 
 
 def _text_as_numbers(cells: pd.Series[Any]) -> tuple[Kind, NDArray[np.float64] | None, str]:

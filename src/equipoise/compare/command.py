@@ -7,30 +7,39 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import joblib
 
-from . import engine, report, terminal
+from . import engine, pools, report, terminal
 from .document import document
 from .errors import CompareError
-from .store import PAGE, RESULTS, Store, write_atomically
-from .study import Request, prepare
+from .preparation import prepare
+from .saving import make_folder, save_winner
+from .store import PAGE, RESULTS, Store, locked, write_atomically
+from .study import Request
 from .summary import summarize
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What changes how a comparison is run and shown, but not its numbers.
+    """What changes how a comparison is run and shown, but not the numbers of a training.
 
     Attributes:
         workers: processes; None for one per core.
+        cluster: where trainings run, if not on this machine.
+        time_budget: seconds after which no further training starts.
         out: the folder for everything that is written.
+        save: the folder for the winner; None to save nothing.
         as_json: print the results as JSON instead of a table.
         command: the command line, for the report.
     """
 
     workers: int | None = None
+    cluster: Literal["ray"] | None = None
+    time_budget: float | None = None
     out: str = "report"
+    save: str | None = None
     as_json: bool = False
     command: str = "equipoise compare"
 
@@ -47,22 +56,32 @@ def execute(request: Request, options: Options) -> None:
     study = prepare(request)
     store = Store(out / "runs")
     store.open()
-    if not options.as_json:
-        terminal.show_study(study, request.seeds, stdout)
-    workers = options.workers or joblib.cpu_count()
-    with terminal.progress(terminal.console(sys.stderr, no_color)) as on_progress:
-        results = engine.run(study, request.seeds, workers, store, on_progress)
-    comparison = summarize(study, request.seeds, workers, results)
-    page = out / PAGE
-    content = document(comparison, options.command, str(page))
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        write_atomically(out / RESULTS, text + "\n")
-        write_atomically(page, report.render(content))
-    except OSError as error:
-        raise CompareError(f"cannot write to the output folder {out}: {error.strerror}") from error
+    if options.save is not None:
+        make_folder(Path(options.save))
+    with locked(out):
+        if not options.as_json:
+            terminal.show_study(study, request.seeds, stdout)
+        workers = options.workers or joblib.cpu_count()
+        pool = pools.ray_cluster if options.cluster == "ray" else pools.local(workers)
+        with terminal.progress(terminal.console(sys.stderr, no_color)) as on_progress:
+            outcome = engine.run(study, request.seeds, pool, store, on_progress, options.time_budget)
+        comparison = summarize(study, outcome, workers, request.seeds)
+        if options.save is not None:
+            save_winner(comparison, Path(options.save))
+        page = out / PAGE
+        content = document(comparison, options.command, str(page), options.save)
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        try:
+            write_atomically(out / RESULTS, text + "\n")
+            write_atomically(page, report.render(content))
+        except OSError as error:
+            raise CompareError(f"cannot write to the output folder {out}: {error.strerror}") from error
     if options.as_json:
         sys.stdout.write(text + "\n")
         return
     terminal.show_comparison(comparison, stdout)
+    if options.save is not None:
+        stdout.print(
+            f"{comparison.winner} is saved in {options.save}: equipoise predict {options.save} DATA", markup=False
+        )
     terminal.print_path(str(page))

@@ -92,11 +92,16 @@ def choose_targets(source: Source, target: str | None) -> tuple[tuple[str, ...],
         return (target,), "as asked"
     names = tuple(dict.fromkeys(name.strip() for name in target.split(",")))
     for name in names:
-        if name not in source.frame.columns:
-            raise CompareError(f"no column {name!r} in {source.name}{_hint(name, list(source.frame.columns))}")
+        require(source, name)
     if len(names) == source.frame.shape[1]:
         raise CompareError("every column is a target, expected at least one feature")
     return names, "as asked"
+
+
+def require(source: Source, name: str) -> None:
+    """Raise where a table has no such column, and say which ones are near."""
+    if name not in source.frame.columns:
+        raise CompareError(f"no column {name!r} in {source.name}{_hint(name, list(source.frame.columns))}")
 
 
 def _hint(name: str, columns: list[str]) -> str:

@@ -7,25 +7,31 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from . import models, splits
-from .statistics import Estimate
+from . import models, profile, splits
+from .calibration import Bins
+from .gradients import EDGES
+from .snippet import snippet
+from .statistics import Difference, Estimate
 from .study import Study, machine, versions
-from .summary import CAVEAT, Comparison, Row
+from .summary import CAVEAT, Comparison, Row, class_groups
 
 
-def document(comparison: Comparison, command: str, report: str) -> dict[str, Any]:
+def document(comparison: Comparison, command: str, report: str, saved: str | None = None) -> dict[str, Any]:
     """Everything there is to know about a comparison, in types that JSON has.
 
     Args:
         comparison: the answer.
         command: the command line that asked for it.
         report: the path of the report.
+        saved: where the winner was saved, if it was.
     """
     study = comparison.study
     return {
         "verdict": list(comparison.verdict),
         "caveat": CAVEAT,
-        "metric": comparison.metric,
+        "metric": study.metric,
+        "larger_is_better": study.larger_is_better,
+        "winner": comparison.winner,
         "candidates": [_candidate(row, study) for row in comparison.rows],
         "data": _data(study),
         "problem": _problem(study),
@@ -33,10 +39,15 @@ def document(comparison: Comparison, command: str, report: str) -> dict[str, Any
             **asdict(study.plan),
             "model_in_words": models.describe(study.plan.model),
             "seeds": list(range(comparison.seeds)),
+            "trials": [asdict(each) for each in study.settings],
             "validation_share": splits.VALIDATION,
             "test_share": splits.TEST,
+            "split": "stratified" if study.order is None else study.order.by,
+            "split_column": None if study.order is None else study.order.column,
             "workers": comparison.workers,
         },
+        "code": snippet(comparison),
+        "saved": None if saved is None else {"path": saved, "name": comparison.winner},
         "command": command,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -49,11 +60,19 @@ def _candidate(row: Row, study: Study) -> dict[str, Any]:
     return {
         "name": row.name,
         "summary": row.summary,
+        "plain": row.plain,
         "values": list(row.values),
         "metrics": {name: _estimate(each) for name, each in row.metrics.items()},
-        "difference": None if row.difference is None else {**_estimate(row.difference), "sign": row.difference.sign},
+        "difference": None if row.difference is None else _difference(row.difference),
         "recall": dict(zip(study.problem.classes, map(_estimate, row.recall), strict=True)),
+        "groups": {name: None if each is None else _estimate(each) for name, each in row.groups.items()},
         "seconds": row.seconds,
+        "milliseconds_per_step": row.milliseconds_per_step,
+        "chosen": asdict(row.chosen),
+        "trials": len(study.settings),
+        "curve": row.curve,
+        "calibration": _calibration(row.calibration),
+        "gradient_norms": None if row.gradient_norms is None else {"edges": EDGES, **row.gradient_norms},
     }
 
 
@@ -61,25 +80,57 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "seeds": estimate.seeds}
 
 
+def _difference(difference: Difference) -> dict[str, Any]:
+    names = ("p", "p_adjusted", "detectable", "verdict", "sign")
+    return {**_estimate(difference), **{name: getattr(difference, name) for name in names}}
+
+
+def _calibration(bins: Bins) -> dict[str, Any]:
+    """The mean confidence and the share that came true, per bin; None in an empty one."""
+
+    def means(sums: list[float]) -> list[float | None]:
+        return [total / rows if rows else None for total, rows in zip(sums, bins.rows, strict=True)]
+
+    return {
+        "confidence": means(bins.confidence),
+        "accuracy": means([float(hits) for hits in bins.hits]),
+        "rows": bins.rows,
+    }
+
+
 def _data(study: Study) -> dict[str, Any]:
+    problem = study.problem
+    effective = profile.effective_numbers(problem.counts)
     return {
         "name": study.source_name,
         "sha256": study.fingerprint,
         "rows": study.total_rows,
-        "rows_used": len(study.problem.rows),
+        "rows_used": len(problem.rows),
         "kinds": dict(Counter(column.kind for column in study.table.columns).most_common()),
         "missing": sum(column.missing for column in study.table.columns),
         "columns": [asdict(column) for column in study.table.columns],
         "notes": list(study.notes),
+        "warnings": list(study.warnings),
+        "effective_numbers": dict(zip(problem.classes, effective, strict=True)),
     }
 
 
 def _problem(study: Study) -> dict[str, Any]:
     problem = study.problem
+    classes = zip(problem.classes, problem.counts, study.test_rows, class_groups(study), strict=True)
     return {
         "kind": problem.kind,
         "target": list(problem.target),
         "target_reason": study.target_reason,
-        "classes": [{"name": name, "rows": rows} for name, rows in zip(problem.classes, problem.counts, strict=True)],
+        "classes": [
+            {
+                "name": name,
+                "rows": rows,
+                "test_rows": test_rows,
+                "group": group,
+                "excluded": position not in study.counted,
+            }
+            for position, (name, rows, test_rows, group) in enumerate(classes)
+        ],
         "imbalance": max(problem.counts) / min(problem.counts),
     }

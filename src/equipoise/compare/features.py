@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OrdinalEncoder
 from torch import Tensor
 
 from .columns import Table
@@ -19,6 +19,9 @@ FEWEST_ROWS = 10
 MOST_CATEGORIES = 200
 # One value of 1e30 must not drown a batch; a standard score beyond this says "far out" well enough.
 FARTHEST = 10.0
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,44 +51,91 @@ class Features:
         return block.scatter_(1, hot, 1.0)[:, :-1]
 
 
-def prepare(table: Table, train: NDArray[np.int64], *others: NDArray[np.int64]) -> tuple[Features, ...]:
-    """Fit the preprocessing on the training rows and apply it to them and to the other parts.
+@dataclass(frozen=True)
+class Preprocessing:
+    """What was learned from the training rows.
 
-    Numbers: median in place of a missing one, with a feature that says so; then mean 0 and standard deviation 1.
-    Categories: one feature each, a missing value being a category like any other; rare ones share a feature.
-
-    Args:
-        table: all rows.
-        train: the rows to fit on.
-        *others: further parts.
-
-    Returns:
-        The features of `train` and of each other part.
+    Attributes:
+        medians: of each numeric column, in place of a missing value.
+        marked: which numeric columns have a feature that says where a value is missing.
+        means: of each numeric feature, the marks last.
+        scales: of each numeric feature.
+        positions: of each categorical column, which of its features each level has: by code, the missing value (code
+            -1) first; -1 for none.
     """
-    numeric = _fit_numeric(table.numeric, train)
-    codes, widths = _fit_codes(table.codes, train)
-    start = numeric.shape[1] + np.concatenate([[0], np.cumsum(widths)])
-    width = int(start[-1])
-    hot = np.where(codes < 0, width, codes + start[:-1]).astype(np.int32)
-    return tuple(
-        Features(torch.from_numpy(numeric[part]), torch.from_numpy(hot[part]), width) for part in (train, *others)
-    )
+
+    medians: Floats
+    marked: Ints
+    means: Floats
+    scales: Floats
+    positions: tuple[Ints, ...]
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return len(self.means) + sum(self._widths)
+
+    @property
+    def _widths(self) -> list[int]:
+        return [int(each.max(initial=-1)) + 1 for each in self.positions]
+
+    @classmethod
+    def fit(cls, table: Table, train: Ints) -> Preprocessing:
+        """Learn from the training rows.
+
+        Numbers: median in place of a missing one, with a feature that says so; then mean 0 and standard deviation 1.
+        Categories: one feature each, a missing value being a category like any other; rare ones share a feature.
+        """
+        numbers = table.numeric[train]
+        missing = np.isnan(numbers)
+        known = ~missing.all(axis=0)
+        medians = np.zeros(numbers.shape[1])
+        medians[known] = np.nanmedian(numbers[:, known], axis=0) if known.any() else 0.0
+        marked = np.flatnonzero(missing.any(axis=0))
+        filled = _filled(numbers, medians, marked)
+        means, scales = filled.mean(axis=0), filled.std(axis=0)
+        # A constant is rounding away from having no spread.
+        constant = scales <= 10 * np.finfo(np.float64).eps * np.abs(means)
+        return cls(medians, marked, means, np.where(constant, 1.0, scales), _fit_positions(table.codes, train))
+
+    def apply(self, table: Table, rows: Ints) -> Features:
+        """The features of some rows of a table with the same columns."""
+        numbers = (_filled(table.numeric[rows], self.medians, self.marked) - self.means) / self.scales
+        numeric = np.clip(numbers, -FARTHEST, FARTHEST).astype(np.float32)
+        hot = np.full((len(rows), len(self.positions)), self.width, np.int32)
+        start = numeric.shape[1]
+        for index, (positions, width) in enumerate(zip(self.positions, self._widths, strict=True)):
+            codes = table.codes[rows, index] + 1
+            # A code below that of a missing value is a level that the fitted table does not have.
+            at = np.where(codes < 0, -1, positions[np.maximum(codes, 0)])
+            hot[:, index] = np.where(at < 0, self.width, start + at)
+            start += width
+        return Features(torch.from_numpy(numeric), torch.from_numpy(hot), self.width)
+
+    def as_json(self) -> dict[str, Any]:
+        """In types that JSON has."""
+        numbers = {name: getattr(self, name).tolist() for name in ("medians", "marked", "means", "scales")}
+        return {**numbers, "positions": [each.tolist() for each in self.positions]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """Back from `as_json`."""
+        floats = (np.asarray(value[name], np.float64) for name in ("medians", "means", "scales"))
+        medians, means, scales = floats
+        positions = tuple(np.asarray(each, np.int64) for each in value["positions"])
+        return cls(medians, np.asarray(value["marked"], np.int64), means, scales, positions)
 
 
-def _fit_numeric(values: NDArray[np.float64], train: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Impute, mark and scale the numeric columns of all rows by what the training rows say."""
-    if not values.shape[1]:
-        return np.empty(values.shape, np.float32)
-    imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    pipeline = make_pipeline(imputer, StandardScaler()).fit(values[train])
-    scaled = np.asarray(pipeline.transform(values), np.float64)
-    return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+def _filled(numbers: Floats, medians: Floats, marked: Ints) -> Floats:
+    """Medians in place of missing values, and a mark for each column that may have them."""
+    missing = np.isnan(numbers)
+    return np.concatenate([np.where(missing, medians, numbers), missing[:, marked]], axis=1)
 
 
-def _fit_codes(codes: NDArray[np.int32], train: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The category of each cell counted from 0 per column (-1: not in training), and the categories per column."""
+def _fit_positions(codes: NDArray[np.int32], train: Ints) -> tuple[Ints, ...]:
+    """The feature of each level of each column, counted from 0 per column."""
     if not codes.shape[1]:
-        return np.empty(codes.shape, np.int64), np.empty(0, np.int64)
+        return ()
     encoder = OrdinalEncoder(
         dtype=np.int64,
         handle_unknown="use_encoded_value",
@@ -94,5 +144,11 @@ def _fit_codes(codes: NDArray[np.int32], train: NDArray[np.int64]) -> tuple[NDAr
         min_frequency=min(FEWEST_ROWS, max(1, len(train) // 100)),
         max_categories=MOST_CATEGORIES,
     )
-    widths = encoder.fit_transform(codes[train]).max(axis=0) + 1
-    return encoder.transform(codes), widths
+    encoder.fit(codes[train])
+    levels = int(codes.max(initial=-1)) + 1
+    every = np.repeat(np.arange(-1, levels, dtype=np.int32)[:, None], codes.shape[1], axis=1)
+    positions = encoder.transform(every)
+    return tuple(
+        np.ascontiguousarray(positions[: int(codes[:, index].max(initial=-1)) + 2, index])
+        for index in range(codes.shape[1])
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -76,6 +76,33 @@ def pose(targets: pd.DataFrame, kind: Kind | None = None) -> Problem:
     if targets.shape[1] > 1 or kind == "multilabel":
         return _multilabel(targets.iloc[rows], rows, notes)
     return _single(targets.iloc[rows, 0], rows, notes, kind)
+
+
+def sample(posed: Problem, rows: int) -> Problem:
+    """At most that many rows of a problem, drawn always alike, each class in proportion but with at least three."""
+    total = len(posed.rows)
+    if rows >= total:
+        return posed
+    generator = np.random.default_rng(0)
+    if posed.kind == "multilabel":
+        kept = np.sort(generator.permutation(total)[:rows])
+        counts = posed.labels[kept].sum(axis=0, dtype=np.int64)
+        if min(counts) < FEWEST_ROWS or max(counts) > rows - FEWEST_ROWS:
+            raise CompareError(f"of {rows:,} rows too few have, or lack, some label: a larger --rows is needed")
+    else:
+        wanted = [max(FEWEST_ROWS, round(count * rows / total)) for count in posed.counts]
+        drawn = [
+            generator.permutation(np.flatnonzero(posed.labels == label))[:count] for label, count in enumerate(wanted)
+        ]
+        kept = np.sort(np.concatenate(drawn))
+        counts = np.bincount(posed.labels[kept], minlength=len(wanted))
+    return replace(
+        posed,
+        counts=tuple(int(count) for count in counts),
+        rows=posed.rows[kept],
+        labels=posed.labels[kept],
+        notes=(*posed.notes, f"a sample of {len(kept):,} of {total:,} rows, as asked"),
+    )
 
 
 def _is_label(cell: Any) -> bool:

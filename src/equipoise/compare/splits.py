@@ -1,8 +1,13 @@
-"""Cut the rows into training, validation and test parts that each hold every class."""
+"""Cut the rows into training, validation and test parts, afresh for each seed.
+
+By default each part holds every class in proportion. Rows that belong together (the people of one accident) stay in one
+part where a column says which they are, and where a column says when, the test rows lie after the training rows.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +16,61 @@ from .problem import Problem
 
 VALIDATION = 0.2
 TEST = 0.2
+# Test rows per training row, which decides how far the scores of different seeds go together.
+OVERLAP = TEST / (1 - VALIDATION - TEST)
+# By time, seeds end at different moments of this last share of the rows.
+ENDS = 0.4
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
     """Positions of the rows of each part, in increasing order: int64 arrays that share no row."""
 
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: Ints
+    validation: Ints
+    test: Ints
 
 
-def split(problem: Problem, seed: int) -> Split:
-    """A fresh stratified split: a fifth of the rows each for validation and test, the rest for training.
+@dataclass(frozen=True)
+class Order:
+    """What a column says of the rows.
 
-    Each class has at least one row in each part (for `multilabel`, as far as its rows have not gone elsewhere with
-    a rarer label).
+    Attributes:
+        by: `group` or `time`.
+        column: its name.
+        ranks: int64 [N]: the group of each row, or the rank of its time; equal ones stay together.
+    """
+
+    by: Literal["group", "time"]
+    column: str
+    ranks: Ints
+
+
+def split(problem: Problem, seed: int, order: Order | None = None) -> Split:
+    """A fifth of the rows each for validation and test, the rest for training.
+
+    Args:
+        problem: the labels.
+        seed: decides which rows.
+        order: which rows stay together, or which come first; None for neither.
     """
     generator = np.random.default_rng(seed)
+    if order is None:
+        part = _stratified(problem, generator)
+    elif order.by == "group":
+        part = _grouped(_strata(problem), order.ranks, generator)
+    else:
+        part = _by_time(order.ranks, seed)
+    return Split(*(np.flatnonzero(part == index) for index in range(3)))
+
+
+def _stratified(problem: Problem, generator: np.random.Generator) -> NDArray[np.int8]:
+    """Each class has at least one row in each part.
+
+    For `multilabel` this holds as far as its rows have not gone elsewhere with a rarer label.
+    """
     part = np.full(len(problem.labels), -1, np.int8)  # 0 train, 1 validation, 2 test
     if problem.kind == "multilabel":
         # Rarest label first, as its rows leave the least choice; the rows without any label come last.
@@ -38,10 +80,10 @@ def split(problem: Problem, seed: int) -> Split:
         groups = [problem.labels == label for label in range(len(problem.classes))]
     for group in groups:
         _deal(part, np.flatnonzero(group), generator)
-    return Split(*(np.flatnonzero(part == index) for index in range(3)))
+    return part
 
 
-def _deal(part: NDArray[np.int8], members: NDArray[np.int64], generator: np.random.Generator) -> None:
+def _deal(part: NDArray[np.int8], members: Ints, generator: np.random.Generator) -> None:
     """Deal the rows of one class that have no part yet so that all its rows are in proportion."""
     free = generator.permutation(members[part[members] == -1])
     for index, share in ((2, TEST), (1, VALIDATION)):
@@ -49,3 +91,58 @@ def _deal(part: NDArray[np.int8], members: NDArray[np.int64], generator: np.rand
         taken, free = np.split(free, [max(0, wanted)])
         part[taken] = index
     part[free] = 0
+
+
+def _strata(problem: Problem) -> Ints:
+    """A class per row; for `multilabel` its rarest label, or one more than there are labels for none."""
+    if problem.kind != "multilabel":
+        return problem.labels.astype(np.int64)
+    rarest_first = np.argsort(problem.counts, kind="stable")
+    found = problem.labels[:, rarest_first] > 0
+    return np.where(found.any(axis=1), rarest_first[found.argmax(axis=1)], len(problem.counts))
+
+
+def _grouped(strata: Ints, groups: Ints, generator: np.random.Generator) -> NDArray[np.int8]:
+    """Whole groups, one after the other, to the part that lacks most of what they hold; the rarest classes first."""
+    count, classes = int(groups.max()) + 1, int(strata.max()) + 1
+    held = np.zeros((count, classes), np.int64)
+    np.add.at(held, (groups, strata), 1)
+    total = held.sum(axis=0)
+    rarest = np.where(held > 0, total, len(strata) + 1).min(axis=1)
+    drawn = generator.permutation(count)
+    shares = np.array([1 - VALIDATION - TEST, VALIDATION, TEST])
+    lacking = shares[:, None] * np.ones(classes)  # of each class, as a share of all its rows
+    part_of = np.empty(count, np.int8)
+    for group in drawn[np.argsort(rarest[drawn], kind="stable")]:
+        share = held[group] / np.maximum(total, 1)
+        part_of[group] = part = (lacking @ share / shares).argmax()
+        lacking[part] -= share
+    return part_of[groups]
+
+
+def _by_time(ranks: Ints, seed: int) -> NDArray[np.int8]:
+    """The last fifth of a stretch of time for test, the fifth before for validation, all before that for training.
+
+    The stretch of seed 0 ends with the last row; those of further seeds end earlier, spread evenly over the last 40 %
+    of the rows, so that the seeds test on different times. Rows of one moment stay together.
+    """
+    by_time = np.argsort(ranks, kind="stable")
+    ordered = ranks[by_time]
+    end = round(len(ranks) * (1 - ENDS * _halves(seed)))
+    bounds = [round(end * share) for share in (1 - VALIDATION - TEST, 1 - TEST)] + [end]
+    # To the beginning of the moment that a bound cuts.
+    first, second, end = (
+        bound if bound >= len(ordered) else int(np.searchsorted(ordered, ordered[bound])) for bound in bounds
+    )
+    part = np.full(len(ranks), -1, np.int8)
+    part[by_time[:first]], part[by_time[first:second]], part[by_time[second:end]] = 0, 1, 2
+    return part
+
+
+def _halves(index: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ...: van der Corput's sequence."""
+    value, place = 0.0, 0.5
+    while index:
+        value += place * (index % 2)
+        index, place = index // 2, place / 2
+    return value

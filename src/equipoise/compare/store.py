@@ -11,10 +11,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from .errors import CompareError
 
@@ -32,12 +34,12 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment, and after a crash, it is either the old one or the new one."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with unfinished.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -48,6 +50,28 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other comparisons out of an output folder; a process that dies, however it dies, lets go of it.
+
+    Raises:
+        CompareError: where another one is at work in it.
+    """
+    lock = FileLock(out / "runs" / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CompareError(
+            f"another comparison is writing to the output folder {out}: wait for it, or name another with --out"
+        ) from error
+    except OSError as error:
+        raise CompareError(f"cannot write to the output folder {out}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Store:

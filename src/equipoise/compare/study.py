@@ -1,4 +1,4 @@
-"""Everything that decides a comparison's numbers, gathered before the first training."""
+"""Everything that decides a comparison's numbers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ from torch import Tensor
 
 import equipoise
 
-from . import candidates as candidates_module
-from . import columns, data, problem, splits, training
+from . import columns, metrics, problem, splits, training, trials
 from .candidates import Candidate
-from .errors import CompareError
-from .models import Name
 from .store import digest
 
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow")
@@ -37,28 +34,65 @@ class Request:
     target: str | None = None
     problem: problem.Kind | None = None
     losses: str | None = None
+    metric: metrics.Name | None = None
     seeds: int = 5
-    model: Name = "mlp"
+    trials: int = 3
+    group: str | None = None
+    time: str | None = None
+    rows: int | None = None
+    model: str = "mlp"
     epochs: int | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Study:
-    """A table, a problem, the candidates and the budget of each training."""
+    """A table, a problem, the candidates and the budget of each training.
+
+    Attributes:
+        source_name: what to call the table in print.
+        fingerprint: a hash of its content.
+        target_reason: why the target is the target, in words.
+        notes: what was changed or left out on the way.
+        warnings: what may spoil the comparison.
+        total_rows: of the table as it was read.
+        table: the features of the rows that are used.
+        problem: their labels.
+        order: which rows stay together or come first; None for neither.
+        test_rows: of each class, the fewest on any seed.
+        counted: the classes that count in averages over classes, by position.
+        candidates: what is compared, by name.
+        metric: what decides.
+        settings: the trials of each candidate.
+        plan: the budget of each training.
+        model_source: a hash of the source of a model of the person's own, else empty.
+    """
 
     source_name: str
     fingerprint: str
     target_reason: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     total_rows: int
     table: columns.Table
     problem: problem.Problem
+    order: splits.Order | None
+    test_rows: tuple[int, ...]
+    counted: tuple[int, ...]
     candidates: Mapping[str, Candidate]
+    metric: metrics.Name
+    settings: tuple[trials.Settings, ...]
     plan: training.Budget
+    model_source: str
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way the metric points."""
+        return self.metric not in metrics.SMALLER_IS_BETTER
 
     @cached_property
     def identity(self) -> str:
-        """A hash of everything but the candidate and the seed that decides the numbers of a training."""
+        """A hash of everything but the candidate, the seed and its settings that decides the numbers of a training."""
         return digest(self._determinants)
 
     @cached_property
@@ -67,14 +101,19 @@ class Study:
             "data": self.fingerprint,
             "target": list(self.problem.target),
             "problem": self.problem.kind,
+            "rows": len(self.problem.rows),
+            "order": None if self.order is None else [self.order.by, self.order.column],
             "split": [splits.VALIDATION, splits.TEST],
+            "metric": self.metric,
+            "counted": list(self.counted),
             "budget": asdict(self.plan),
+            "model_source": self.model_source,
             "versions": versions(),
             "code": code_fingerprint(),
         }
 
     def key(self, candidate: str, seed: int) -> dict[str, Any]:
-        """Everything that decides the numbers of one training."""
+        """Everything but its settings that decides the numbers of one training."""
         return {**self._determinants, "candidate": candidate, "seed": seed}
 
     def targets(self, rows: NDArray[np.int64]) -> Tensor:
@@ -85,42 +124,7 @@ class Study:
         return labels.reshape(len(rows), -1).to(torch.float32)
 
 
-def prepare(request: Request) -> Study:
-    """Read the data and decide what is compared on it.
-
-    Raises:
-        CompareError: where the request cannot be met.
-    """
-    source = data.load(request.data)
-    names, reason = data.choose_targets(source, request.target)
-    posed = problem.pose(source.frame[list(names)], request.problem)
-    table = columns.encode(source.frame.drop(columns=list(names)).iloc[posed.rows])
-    if not table.numeric.shape[1] + table.codes.shape[1]:
-        why = "; ".join(f"{column.name!r}: {column.note}" for column in table.columns[:5])
-        raise CompareError(f"{source.name} has no usable feature ({why})")
-    train_rows = len(splits.split(posed, seed=0).train)
-    return Study(
-        source_name=source.name,
-        fingerprint=source.fingerprint,
-        target_reason=reason,
-        notes=(*source.notes, *posed.notes, *_thin_classes(posed)),
-        total_rows=len(source.frame),
-        table=table,
-        problem=posed,
-        candidates=candidates_module.choose(posed.kind, request.losses),
-        plan=training.budget(request.model, train_rows, request.epochs),
-    )
-
-
-def _thin_classes(posed: problem.Problem) -> list[str]:
-    """A warning where a class has so few test rows that one of them moves its recall by more than 5 points."""
-    thin = [name for name, rows in zip(posed.classes, posed.counts, strict=True) if round(splits.TEST * rows) < 20]
-    if not thin:
-        return []
-    names = ", ".join(map(repr, thin[:10])) + (f" and {len(thin) - 10} more" if len(thin) > 10 else "")
-    return [f"fewer than 20 test rows per seed, so that chance has a large say in the averages over classes: {names}"]
-
-
+@cache
 def versions() -> dict[str, str]:
     """The versions of Python and of all packages that have a say in the numbers."""
     packages = {name: metadata.version(name) for name in PACKAGES}

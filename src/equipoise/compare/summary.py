@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from . import candidates, metrics, statistics
-from .statistics import Estimate
+from . import candidates, metrics, splits, statistics, verdict
+from .calibration import Bins
+from .engine import Outcome
+from .statistics import Difference, Estimate
 from .study import Study
+from .trials import Settings
 
 CAVEAT = (
-    "The intervals are over seeds whose splits share rows, and make no allowance for comparing several losses:"
-    " they are narrower than they should be."
+    "The intervals are 95 % t intervals over seeds, widened because the seeds' splits share rows (Nadeau and Bengio"
+    " 2003). The verdicts also allow for comparing several losses at once (Holm 1979): an interval clear of 0 need not"
+    " be evidence."
 )
+GROUPS = ("head", "middle", "tail")
 
 
 @dataclass(frozen=True)
@@ -25,118 +30,155 @@ class Row:
     Attributes:
         name: its name.
         summary: what it is.
+        plain: whether it is plain cross-entropy with something done after training.
         values: the headline metric, one per seed.
         metrics: each metric's mean and interval.
         difference: the paired difference of the headline metric to the yardstick; None for the yardstick.
         recall: of each class, in the order of the problem.
+        groups: the mean recall of the head, middle and tail classes; None for a group without classes.
         seconds: the median time of a training, None where nothing is trained.
+        milliseconds_per_step: the median, None where nothing is trained.
+        chosen: the settings that won the trials.
+        curve: epochs, training loss and headline metric on validation rows, means over seeds; None without training.
+        calibration: all test predictions of all seeds by confidence.
+        gradient_norms: mean shares over seeds; None without training.
     """
 
     name: str
     summary: str
+    plain: bool
     values: tuple[float | None, ...]
     metrics: Mapping[str, Estimate]
-    difference: Estimate | None
+    difference: Difference | None
     recall: tuple[Estimate, ...]
+    groups: Mapping[str, Estimate | None]
     seconds: float | None
+    milliseconds_per_step: float | None
+    chosen: Settings
+    curve: Mapping[str, Sequence[Any]] | None
+    calibration: Bins
+    gradient_norms: Mapping[str, Sequence[float]] | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer: rows with the yardstick first, then from best to worst; and what they say."""
+    """The answer: rows with the yardstick first, then from best to worst; what they say, and which one to use."""
 
     study: Study
     seeds: int
     workers: int
-    metric: str
     rows: tuple[Row, ...]
     verdict: tuple[str, ...]
+    winner: str
 
 
-def summarize(study: Study, seeds: int, workers: int, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Comparison:
-    """Bring the results of `engine.run` into a comparison."""
-    metric = metrics.HEADLINE[study.problem.kind]
-    reference = _values(results[candidates.YARDSTICK], metric)
-    rows = [_row(study, name, each, metric, reference) for name, each in results.items()]
-    yardstick, *others = rows
-    others.sort(key=lambda row: _mean(row, metric) or 0.0, reverse=True)
-    verdict = tuple(_verdict(yardstick, others, metric, study, seeds))
-    return Comparison(study, seeds, workers, metric, (yardstick, *others), verdict)
+def summarize(study: Study, outcome: Outcome, workers: int, asked_seeds: int | None = None) -> Comparison:
+    """Bring what the trainings gave into a comparison.
+
+    Args:
+        study: what was compared.
+        outcome: the results of `engine.run`.
+        workers: how many processes there were.
+        asked_seeds: how many seeds were asked for, where time may have been short.
+    """
+    values = {
+        name: tuple(metrics.value(result["test"], study.metric, study.counted) for result in results)
+        for name, results in outcome.results.items()
+    }
+    reference = values[candidates.YARDSTICK]
+    others = {name: each for name, each in values.items() if name != candidates.YARDSTICK}
+    compared = statistics.differences(others, reference, splits.OVERLAP, study.larger_is_better)
+    rows = [_row(study, name, outcome, values[name], compared.get(name)) for name in outcome.results]
+    yardstick = rows[0]
+    ordered = (yardstick, *sorted(rows[1:], key=lambda row: -verdict.goodness(row, study)))
+    sentences, winner = verdict.judge(ordered, study, outcome.seeds, asked_seeds or outcome.seeds)
+    return Comparison(study, outcome.seeds, workers, ordered, tuple(sentences), winner)
+
+
+def group_of(position: int, classes: int) -> str:
+    """Whether a class is of the head, the middle or the tail: thirds by rank; of two classes head and tail."""
+    return GROUPS[2 * position if classes == 2 else position * 3 // classes]
+
+
+def by_rank(study: Study) -> list[int]:
+    """The positions of the classes from the most frequent to the rarest."""
+    counts = study.problem.counts
+    return sorted(range(len(counts)), key=lambda position: -counts[position])
+
+
+def class_groups(study: Study) -> list[str]:
+    """The group of each class, in the order of the problem."""
+    groups = [""] * len(study.problem.classes)
+    for rank, position in enumerate(by_rank(study)):
+        groups[position] = group_of(rank, len(groups))
+    return groups
 
 
 def _row(
-    study: Study, name: str, results: Sequence[Mapping[str, Any]], metric: str, reference: Sequence[float | None]
+    study: Study,
+    name: str,
+    outcome: Outcome,
+    values: tuple[float | None, ...],
+    difference: Difference | None,
 ) -> Row:
     """One candidate's line of the table."""
+    results = outcome.results[name]
     tests = [result["test"] for result in results]
-    values = _values(results, metric)
-    seconds = [result["seconds"] for result in results if result["seconds"] is not None]
+    recall = [test["by_class"]["recall"] for test in tests]
+    trained = [result for result in results if result["seconds"] is not None]
     return Row(
         name=name,
         summary=study.candidates[name].summary,
+        plain=name in (candidates.PRIOR_CORRECTED, candidates.THRESHOLD),
         values=values,
-        metrics={each: statistics.estimate([test["metrics"][each] for test in tests]) for each in tests[0]["metrics"]},
-        difference=None if name == candidates.YARDSTICK else statistics.difference(values, reference),
-        recall=tuple(statistics.estimate(seeds) for seeds in zip(*(test["recall"] for test in tests), strict=True)),
-        seconds=float(np.median(seconds)) if seconds else None,
+        metrics={
+            each: _estimate([metrics.value(test, each, study.counted) for test in tests]) for each in metrics.NAMES
+        },
+        difference=difference,
+        recall=tuple(_estimate(seeds) for seeds in zip(*recall, strict=True)),
+        groups=_groups(study, recall),
+        seconds=float(np.median([each["seconds"] for each in trained])) if trained else None,
+        milliseconds_per_step=(
+            float(np.median([1000 * each["seconds"] / each["steps"] for each in trained])) if trained else None
+        ),
+        chosen=outcome.chosen[name],
+        curve=_mean_curve([each["curve"] for each in trained]),
+        calibration=Bins.pooled(Bins(**test["bins"]) for test in tests if test["bins"] is not None),
+        gradient_norms=_mean_norms([each["gradient_norms"] for each in trained if each["gradient_norms"]]),
     )
 
 
-def _values(results: Sequence[Mapping[str, Any]], metric: str) -> tuple[float | None, ...]:
-    return tuple(result["test"]["metrics"][metric] for result in results)
+def _estimate(values: Sequence[float | None]) -> Estimate:
+    return statistics.estimate(values, splits.OVERLAP)
 
 
-def _mean(row: Row, metric: str) -> float | None:
-    return row.metrics[metric].mean
+def _groups(study: Study, recall: Sequence[Sequence[float | None]]) -> dict[str, Estimate | None]:
+    """The mean recall of the classes of each group."""
+    of = class_groups(study)
+    found: dict[str, Estimate | None] = {}
+    for group in GROUPS:
+        members = [position for position, each in enumerate(of) if each == group]
+        found[group] = _estimate([_mean([seed[each] for each in members]) for seed in recall]) if members else None
+    return found
 
 
-def _verdict(yardstick: Row, others: Sequence[Row], metric: str, study: Study, seeds: int) -> list[str]:
-    """What the numbers say, and no more: a difference counts where its paired interval is clear of 0."""
-    if not others:
-        return ["Plain cross-entropy alone was run: there is nothing to compare it with."]
-    if seeds < 2:
-        return ["One seed gives no interval: these numbers show what one split gave, not which loss is better."]
-    above = [row for row in others if row.difference is not None and row.difference.sign > 0]
-    if above:
-        names = ", ".join(f"{row.name} ({row.difference.mean:+.3f})" for row in above if row.difference)
-        first = f"Above plain cross-entropy in {metric}, the paired interval of the difference clear of 0: {names}."
-    else:
-        first = f"These seeds show no loss above plain cross-entropy in {metric}: no paired interval lies above 0."
-    below = ", ".join(row.name for row in others if row.difference is not None and row.difference.sign < 0)
-    sentences = [
-        first,
-        *([f"Below it, the interval clear of 0: {below}."] if below else []),
-        *_about_prior(yardstick, others, metric, study),
-    ]
-    failed = [row.name for row in (yardstick, *others) if None in row.values]
-    if failed:
-        sentences.append(f"Without a {metric} on some seeds (not defined, or training diverged): {', '.join(failed)}.")
-    return sentences
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of the defined values, None if there is none."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
-def _about_prior(yardstick: Row, others: Sequence[Row], metric: str, study: Study) -> list[str]:
-    """Whether prior correction, which costs no training, does as well as the best trained loss."""
-    prior = next((row for row in others if row.name == candidates.PRIOR_CORRECTED), None)
-    if prior is None or _mean(prior, metric) is None:
-        return []
-    if study.problem.kind != "multiclass":
-        return [f"Prior correction only moves the threshold, which {metric} does not see."]
-    trained = [yardstick, *(row for row in others if row is not prior)]
-    best = max(trained, key=lambda row: _mean(row, metric) or 0.0)
-    if best is yardstick:
-        return []  # the first sentence has compared the two
-    gap = statistics.difference(best.values, prior.values)
-    if gap.half_width is None:
-        return []
-    if gap.sign > 0:
-        return [
-            f"Prior correction, which costs no training, reaches {_mean(prior, metric):.3f};"
-            f" {best.name} is above it by {gap.mean:.3f} ± {gap.half_width:.3f}."
-        ]
-    if gap.sign < 0:
-        return [f"Prior correction, which costs no training, is better than the best trained loss ({best.name})."]
-    return [
-        f"Prior correction, which costs no training, reaches {_mean(prior, metric):.3f}; the best trained loss,"
-        f" {best.name}, {_mean(best, metric):.3f}. Their difference, {abs(gap.mean or 0.0):.3f} ± {gap.half_width:.3f},"
-        " is not clear of 0."
-    ]
+def _mean_curve(curves: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]] | None:
+    if not curves:
+        return None
+    means = {
+        name: [_mean(point) for point in zip(*(curve[name] for curve in curves), strict=True)]
+        for name in ("train_loss", "validation")
+    }
+    return {"epoch": list(curves[0]["epoch"]), **means}
+
+
+def _mean_norms(norms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]] | None:
+    if not norms:
+        return None
+    return {name: np.mean([each[name] for each in norms], axis=0).tolist() for name in ("share", "mass")}

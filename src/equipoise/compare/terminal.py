@@ -15,14 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from . import models
+from . import metrics, models, profile
 from .statistics import Estimate
 from .study import Study
 from .summary import CAVEAT, Comparison, Row
+from .verdict import metric_in_words
 
 BAR = 20
 UNBOUNDED = 1000
 MOST_LINES = 6
+MOST_CLASSES = 12
+# What the table has room for; the report has all.
+FURTHER: tuple[metrics.Name, ...] = ("balanced_accuracy", "macro_f1", "average_precision", "log_loss")
 
 
 def console(file: IO[str], no_color: bool) -> Console:
@@ -59,11 +63,14 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
     lines = [
         f"target {', '.join(problem.target)} ({study.target_reason}): {problem.kind}, {len(problem.classes)}"
         f" {'labels' if problem.kind == 'multilabel' else 'classes'} of {max(problem.counts):,} to"
-        f" {min(problem.counts):,} rows",
+        f" {min(problem.counts):,} rows, imbalance {max(problem.counts) / min(problem.counts):,.1f} to 1",
+        _class_line(study),
         *(f"note: {note}" for note in study.notes),
         *_column_lines(study),
+        *(f"warning: {warning}" for warning in study.warnings),
         f"{models.describe(plan.model)}, {counted(plan.epochs, 'epoch')} of batches of {plan.batch_size},"
-        f" {counted(seeds, 'seed')}, each with its own split 60/20/20",
+        f" {counted(seeds, 'seed')}, each with its own split 60/20/20;"
+        f" {counted(len(study.settings), 'trial')} of learning rate and weight decay per loss",
     ]
     missing = sum(column.missing for column in study.table.columns)
     what = (
@@ -72,6 +79,18 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
     to.print(Text(f"{study.source_name}: {what}", "bold"))
     for line in lines:
         to.print(line, markup=False)
+
+
+def _class_line(study: Study) -> str:
+    """The rows of each class, and how many they are worth (the effective number of samples)."""
+    problem = study.problem
+    effective = profile.effective_numbers(problem.counts)
+    shown = [
+        f"{name} {rows:,} ({worth:,.0f})"
+        for name, rows, worth in zip(problem.classes, problem.counts, effective, strict=True)
+    ]
+    more = f" and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else ""
+    return f"rows (effective numbers): {', '.join(shown[:MOST_CLASSES])}{more}"
 
 
 def _column_lines(study: Study) -> list[str]:
@@ -83,18 +102,17 @@ def _column_lines(study: Study) -> list[str]:
 
 def show_comparison(comparison: Comparison, to: Console) -> None:
     """Print the table and the verdict."""
-    further = [name for name in comparison.rows[0].metrics if name != comparison.metric]
+    further = [name for name in FURTHER if name != comparison.study.metric]
     choices = [_table(comparison, further, bar=True), _table(comparison, further), _table(comparison, further[:1])]
     plainest = _table(comparison, [])
     unbounded = to.options.update(max_width=UNBOUNDED)
     fitting = (each for each in choices if Measurement.get(to, unbounded, each).maximum <= to.width)
     spread = f"mean ± 95 % interval over {comparison.seeds} seeds; " if comparison.seeds > 1 else ""
+    metric = metric_in_words(comparison.study)
     to.print()
     to.print(next(fitting, plainest))
     to.print()
-    to.print(
-        f"{comparison.metric} on test rows, {spread}▲ ▼ mark a paired difference clear of 0", style="dim", markup=False
-    )
+    to.print(f"{metric} on test rows, {spread}▲ helps, ▼ hurts", style="dim", markup=False)
     to.print(CAVEAT, style="dim")
     to.print()
     for sentence in comparison.verdict:
@@ -107,16 +125,17 @@ def _table(comparison: Comparison, further: Sequence[str], bar: bool = False) ->
     table.add_column(
         "loss", overflow="fold", min_width=10
     )  # the one column that may be folded where the terminal is narrow
-    table.add_column(_short(comparison.metric), justify="right", no_wrap=True)
+    headline_name = comparison.study.metric
+    table.add_column(_short(headline_name), justify="right", no_wrap=True)
     if bar:
         table.add_column("", no_wrap=True)
     table.add_column("vs plain", justify="right", no_wrap=True)
     for name in further:
         table.add_column(_short(name), justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    best = max((row.metrics[comparison.metric].mean or 0.0) for row in comparison.rows)
+    best = max((row.metrics[headline_name].mean or 0.0) for row in comparison.rows)
     for row in comparison.rows:
-        headline = row.metrics[comparison.metric]
+        headline = row.metrics[headline_name]
         cells = [Text(row.name), with_interval(headline)]
         if bar:
             cells.append(Text("━" * round(BAR * (headline.mean or 0.0) / best if best else 0.0), "cyan"))
@@ -162,7 +181,8 @@ def _difference(row: Row) -> Text:
 
 def _short(metric: str) -> str:
     """A metric's name for the head of a column."""
-    return metric.replace("average precision", "AP").replace("balanced accuracy", "bal. acc.")
+    short = {"average_precision": "AP", "balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}
+    return short.get(metric, metric.replace("_", " "))
 
 
 def print_path(path: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,9 +19,8 @@ from torch import Tensor, nn
 
 from . import models
 from .features import Features
+from .trials import Settings
 
-LEARNING_RATE = {"linear": 1e-2, "mlp": 3e-3}
-WEIGHT_DECAY = 1e-4
 SMALLEST_BATCH, LARGEST_BATCH = 16, 512
 # Without `--epochs`: twelve rounds, or as many as a small table needs for this many steps, within reason.
 FEWEST_EPOCHS, FEWEST_STEPS, MOST_EPOCHS = 12, 1000, 100
@@ -37,23 +37,40 @@ class Budget:
         model: the model.
         epochs: rounds over the training rows.
         batch_size: rows per step.
-        learning_rate: AdamW's, at its peak; it falls to 0 on a half cosine.
-        weight_decay: AdamW's.
+        device: where it is trained.
     """
 
-    model: models.Name
+    model: str
     epochs: int
     batch_size: int
-    learning_rate: float
-    weight_decay: float = WEIGHT_DECAY
+    device: str = "cpu"
+
+    def steps(self, rows: int) -> int:
+        """The number of steps on that many training rows."""
+        return self.epochs * math.ceil(rows / self.batch_size)
 
 
-def budget(model: models.Name, rows: int, epochs: int | None = None) -> Budget:
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, in evaluation mode, and how it came about.
+
+    Attributes:
+        model: the model, on its device.
+        losses: the mean training loss of each epoch.
+        seconds: the time of the steps alone.
+    """
+
+    model: nn.Module
+    losses: list[float]
+    seconds: float
+
+
+def budget(model: str, rows: int, epochs: int | None = None, device: str = "cpu") -> Budget:
     """The budget for a number of training rows: small tables get small batches and more epochs."""
     batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** round(math.log2(max(rows, 1) / 32))))
     steps = math.ceil(rows / batch_size)
-    epochs = epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
-    return Budget(model, epochs, batch_size, LEARNING_RATE[model])
+    epochs = epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / max(steps, 1))))
+    return Budget(model, epochs, batch_size, device)
 
 
 def best_constant(loss: nn.Module, targets: Tensor, outputs: int) -> Tensor:
@@ -80,51 +97,74 @@ def best_constant(loss: nn.Module, targets: Tensor, outputs: int) -> Tensor:
     return found.clamp(-FARTHEST_BIAS, FARTHEST_BIAS) if bool(found.isfinite().all()) else torch.zeros(outputs)
 
 
-def train(loss: nn.Module, features: Features, targets: Tensor, bias: Tensor, plan: Budget, seed: int) -> nn.Module:
+def train(
+    loss: nn.Module,
+    features: Features,
+    targets: Tensor,
+    bias: Tensor,
+    plan: Budget,
+    settings: Settings,
+    seed: int,
+    after_epoch: Callable[[int, nn.Module], None] = lambda *_: None,
+) -> Trained:
     """Train a fresh model.
 
     Args:
-        loss: called as `loss(scores, targets)`.
+        loss: called as `loss(scores, targets)`; on the device of the plan.
         features: of the training rows.
         targets: the loss's targets [N] or [N, C].
         bias: what the biases of the scores start at, one per score.
         plan: the budget.
+        settings: what is tuned.
         seed: decides the weights to start from and the batches, and nothing else does.
-
-    Returns:
-        The trained model, in evaluation mode.
+        after_epoch: called with the number of epochs done and the model, which it leaves alone.
     """
-    with _seeded(seed):
+    with _seeded(seed, plan.device):
         model = models.build(plan.model, features.width, len(bias))
-        with torch.no_grad():
-            models.output_layer(model).bias.copy_(bias)
-        steps = plan.epochs * math.ceil(len(features) / plan.batch_size)
+        layer = models.output_layer(model)
+        if layer is not None and layer.out_features == len(bias):
+            with torch.no_grad():
+                layer.bias.copy_(bias)
+        model, targets = model.to(plan.device), targets.to(plan.device)
+        steps = plan.steps(len(features))
         optimizer = torch.optim.AdamW(
-            model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
         )
-        for _ in range(plan.epochs):
+        losses, seconds = [], 0.0
+        for epoch in range(plan.epochs):
+            started = time.perf_counter()
+            total = torch.zeros((), dtype=torch.float64, device=plan.device)
             for rows in torch.split(torch.randperm(len(features)), plan.batch_size):
                 optimizer.zero_grad()
-                loss(model(features.dense(rows)), targets[rows]).backward()
+                value = loss(model(features.dense(rows).to(plan.device)), targets[rows.to(plan.device)])
+                value.backward()
                 optimizer.step()
                 schedule.step()
-    return model.eval()
+                total += value.detach() * len(rows)
+            losses.append(float(total) / max(len(features), 1))
+            seconds += time.perf_counter() - started
+            after_epoch(epoch + 1, model.eval())
+            model.train()
+    return Trained(model.eval(), losses, seconds)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, features: Features) -> Tensor:
-    """The scores [N, C] of a model for all rows."""
-    starts = range(0, len(features), 8192)
-    return torch.cat([model(features.dense(slice(start, start + 8192))) for start in starts])
+    """The scores [N, C] of a model for all rows, on the CPU."""
+    device = next(model.parameters()).device
+    starts = range(0, max(len(features), 1), 8192)
+    parts = [model(features.dense(slice(start, start + 8192)).to(device)).cpu() for start in starts]
+    return torch.cat(parts)
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block; the caller's generator is as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch inside the block; the caller's generators are as before afterwards."""
+    kind = torch.device(device).type
+    with torch.random.fork_rng(devices=[] if kind == "cpu" else None, device_type="cuda" if kind == "cpu" else kind):
         torch.manual_seed(seed)
         yield
 

@@ -1,0 +1,165 @@
+"""Does `equipoise compare` tell the truth? The real tool, many times over, on tables whose answer is known.
+
+`python -m benchmarks.compare_honesty [--runs N] [--workers N]` writes `benchmarks/results/compare_honesty.json`.
+
+* **Nothing to find.** The labels are drawn without a look at the features, so that every loss reaches a balanced
+  accuracy of 1/2 on average: a loss that is said to help is a mistake, which should happen in at most 5 % of runs.
+* **A planted effect.** Two normal classes of unequal frequency. Plain cross-entropy learns the likelier class,
+  weighting by inverse frequency the balanced rule; at convergence both have a balanced accuracy that can be computed,
+  and so has the difference (a short training leaves plain cross-entropy closer to calling all rows frequent, which
+  makes it larger: the mean over runs is beside it). It should be found in 80 % of runs where it is as large as what the
+  tool calls detectable. Prior correction is the balanced rule, too: no loss is better, and the first sentence should
+  say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from equipoise.cli import main
+from equipoise.compare.study import machine, versions
+
+RESULT = Path(__file__).with_name("results") / "compare_honesty.json"
+ROWS, FEATURES, SEEDS = 800, 4, 5
+OPTIONS = ["--metric=balanced_accuracy", "--model=linear", "--trials=1", "--workers=1", "--json"]
+# Few: what cannot be learned needs no time.
+NULL_EPOCHS, PLANTED_EPOCHS = 3, 6
+NULL = "sigmoid_focal,balanced_cross_entropy,ghm_c,inverse_frequency"
+PLANTED = "inverse_frequency"
+DISTANCE = 1.5
+RARE_SHARES = (0.45, 0.4, 0.35, 0.3, 0.2)
+
+
+def table(run: int, rare: float, distance: float) -> str:
+    """A CSV: normal features, the rare class's first one further by `distance`."""
+    generator = np.random.default_rng([run, round(1000 * rare), round(1000 * distance)])
+    labels = (generator.random(ROWS) < rare).astype(int)
+    numbers = generator.normal(size=(ROWS, FEATURES))
+    numbers[:, 0] += distance * labels
+    lines = [
+        ",".join([*(f"{each:.6f}" for each in row), str(label)]) for row, label in zip(numbers, labels, strict=True)
+    ]
+    return "\n".join([",".join([*(f"x{index}" for index in range(FEATURES)), "y"]), *lines]) + "\n"
+
+
+def difference_at_convergence(rare: float) -> float:
+    """The balanced accuracy of the balanced rule, less that of the rule for the likelier class."""
+
+    def balanced_accuracy(cut: float) -> float:
+        return float(ndtr(cut) + ndtr(DISTANCE - cut)) / 2
+
+    likelier = brentq(lambda cut: DISTANCE * cut - DISTANCE**2 / 2 - np.log((1 - rare) / rare), -20, 20)
+    return balanced_accuracy(DISTANCE / 2) - balanced_accuracy(float(likelier))
+
+
+def compare(run: int, rare: float, distance: float, losses: str, seeds: int, epochs: int) -> dict[str, Any]:
+    """The document of one run of the tool."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        path.write_text(table(run, rare, distance))
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            status = main(
+                [
+                    "compare",
+                    str(path),
+                    f"--losses={losses}",
+                    f"--seeds={seeds}",
+                    f"--epochs={epochs}",
+                    *OPTIONS,
+                    "--out",
+                    folder + "/out",
+                ]
+            )
+        if status:
+            raise RuntimeError(f"run {run} ended with status {status}")
+        document: dict[str, Any] = json.loads(output.getvalue())
+        return document
+
+
+def many(
+    runs: int, workers: int, rare: float, distance: float, losses: str, seeds: int, epochs: int
+) -> list[dict[str, Any]]:
+    """Documents of many runs."""
+    calls = (joblib.delayed(compare)(run, rare, distance, losses, seeds, epochs) for run in range(runs))
+    return list(joblib.Parallel(n_jobs=workers)(calls))
+
+
+def differences(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The difference of each candidate to plain cross-entropy."""
+    return {each["name"]: each["difference"] for each in document["candidates"] if each["difference"]}
+
+
+def nothing_to_find(runs: int, workers: int, seeds: int) -> dict[str, Any]:
+    """How often the tool finds what is not there."""
+    found = [differences(each) for each in many(runs, workers, 0.5, 0.0, NULL, seeds, NULL_EPOCHS)]
+    covered = [gap["low"] <= 0 <= gap["high"] for each in found for gap in each.values() if gap["low"] is not None]
+    return {
+        "losses": [*NULL.split(","), "prior_corrected", "threshold"],
+        "seeds": seeds,
+        "epochs": NULL_EPOCHS,
+        "runs": runs,
+        "some_loss_helps": _share([any(gap["verdict"] == "helps" for gap in each.values()) for each in found]),
+        "some_loss_hurts": _share([any(gap["verdict"] == "hurts" for gap in each.values()) for each in found]),
+        "intervals_that_hold_0": _share(covered),
+    }
+
+
+def planted(runs: int, workers: int, rare: float, seeds: int) -> dict[str, Any]:
+    """How often the tool finds what is there, and says what is the simplest answer."""
+    documents = many(runs, workers, rare, DISTANCE, PLANTED, seeds, PLANTED_EPOCHS)
+    gaps = [differences(each)[PLANTED] for each in documents]
+    return {
+        "loss": PLANTED,
+        "rare_share": rare,
+        "seeds": seeds,
+        "epochs": PLANTED_EPOCHS,
+        "runs": runs,
+        "difference_at_convergence": difference_at_convergence(rare),
+        "mean_difference": float(np.mean([gap["mean"] for gap in gaps])),
+        "median_detectable": float(np.median([gap["detectable"] for gap in gaps if gap["detectable"] is not None])),
+        "said_to_help": _share([gap["verdict"] == "helps" for gap in gaps]),
+        "plain_answer_first": _share([each["verdict"][0].startswith("Plain cross-entropy") for each in documents]),
+    }
+
+
+def _share(hits: Sequence[bool]) -> dict[str, float]:
+    """A share with its standard error."""
+    share = float(np.mean(hits))
+    return {"share": share, "standard_error": float(np.sqrt(share * (1 - share) / len(hits)))}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Measure, and write the result."""
+    parser = argparse.ArgumentParser(description="How honest `equipoise compare` is, on data with a known answer.")
+    parser.add_argument(
+        "--runs", type=int, default=120, help="with nothing to find; half as many for each planted effect"
+    )
+    parser.add_argument("--workers", type=int, default=joblib.cpu_count())
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args(arguments)
+    result = {
+        "nothing_to_find": nothing_to_find(options.runs, options.workers, SEEDS),
+        "planted": [planted(options.runs // 2, options.workers, rare, SEEDS) for rare in RARE_SHARES],
+        "versions": versions(),
+        "machine": machine(),
+    }
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

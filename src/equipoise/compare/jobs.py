@@ -1,0 +1,201 @@
+"""One training: a candidate on a seed with its settings, scored; whoever runs it, wherever it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from . import candidates, features, metrics, training
+from .gradients import gradient_norms
+from .splits import split
+from .store import Key
+from .study import Study
+from .trials import Settings
+
+# How many points of a training curve are worth their time.
+POINTS = 12
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        candidate: which loss.
+        seed: decides the split, the weights to start from and the batches.
+        settings: what is tuned.
+        stage: a `trial` is scored on validation rows alone, a `final` training on test rows, too.
+        key: everything that decides its numbers.
+    """
+
+    candidate: str
+    seed: int
+    settings: Settings
+    stage: Literal["trial", "final"]
+    key: Key = field(compare=False)
+
+    @classmethod
+    def of(cls, study: Study, candidate: str, seed: int, settings: Settings, stage: Literal["trial", "final"]) -> Job:
+        """The training of a candidate that is trained."""
+        key = {**study.key(candidate, seed), **asdict(settings), "stage": stage}
+        return cls(candidate, seed, settings, stage, key)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one part of a split: their features, the loss's targets, and the labels to score against."""
+
+    features: features.Features
+    targets: Tensor
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model of a seed with what belongs to it."""
+
+    loss: nn.Module
+    trained: training.Trained
+    curve: Mapping[str, Sequence[Any]]
+    parts: Mapping[str, Part]
+    preprocessing: features.Preprocessing
+
+
+# Jobs come seed by seed, so that a worker that remembers the last seed's data prepares it once per seed.
+_last: tuple[tuple[str, int], tuple[dict[str, Part], features.Preprocessing]] | None = None
+
+
+def _parts(study: Study, seed: int) -> tuple[dict[str, Part], features.Preprocessing]:
+    """The training, validation and test rows of a seed, and the preprocessing that the first of them decide."""
+    global _last
+    if _last is None or _last[0] != (study.identity, seed):
+        cut = split(study.problem, seed, study.order)
+        fitted = features.Preprocessing.fit(study.table, cut.train)
+        parts = {
+            name: Part(
+                fitted.apply(study.table, rows), study.targets(rows), study.problem.labels[rows].astype(np.int64)
+            )
+            for name, rows in (("train", cut.train), ("validation", cut.validation), ("test", cut.test))
+        }
+        _last = (study.identity, seed), (parts, fitted)
+    return _last[1]
+
+
+def fit(study: Study, job: Job) -> Fitted:
+    """Train what the job says; the same numbers each time."""
+    parts, preprocessing = _parts(study, job.seed)
+    train, candidate = parts["train"], study.candidates[job.candidate]
+    assert candidate.make is not None  # only what is trained has jobs
+    outputs = study.problem.num_outputs
+    loss = candidate.make(train.targets, outputs)
+    bias = training.best_constant(loss, train.targets, outputs)  # also warms torch up for the clock
+    curve: dict[str, list[Any]] = {"epoch": [], "train_loss": [], "validation": []}
+    every = math.ceil(study.plan.epochs / POINTS)
+
+    def record(epoch: int, model: nn.Module) -> None:
+        if job.stage == "final" and (epoch % every == 0 or epoch == study.plan.epochs):
+            scores = _scores(
+                study, candidate, training.predict(model, parts["validation"].features), parts, "validation"
+            )
+            curve["epoch"].append(epoch)
+            curve["validation"].append(metrics.value(scores, study.metric, study.counted))
+
+    loss = loss.to(study.plan.device)
+    trained = training.train(
+        loss, train.features, train.targets, bias, study.plan, job.settings, job.seed, after_epoch=record
+    )
+    curve["train_loss"] = [_finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
+    return Fitted(loss, trained, curve, parts, preprocessing)
+
+
+def run_job(study: Study, job: Job) -> Result:
+    """Train and score one candidate; with the yardstick also the plain remedies that use its model.
+
+    Returns:
+        For each candidate `validation` scores, and of a final training `test` scores, `seconds`, `steps`, `curve` and
+        `gradient_norms`: None where nothing was trained.
+    """
+    with training.one_thread():
+        fitted = fit(study, job)
+        names = [name for name, each in study.candidates.items() if each.trained_as == job.candidate]
+        result: Result = {name: {} for name in names}
+        validation = training.predict(fitted.trained.model, fitted.parts["validation"].features)
+        remedies = {name: remedy(study, name, validation, fitted) for name in names}
+        _score_part(study, result, remedies, fitted, validation, "validation")
+        if job.stage == "final":
+            logits = training.predict(fitted.trained.model, fitted.parts["test"].features)
+            _score_part(study, result, remedies, fitted, logits, "test")
+            for name in names:
+                result[name] |= dict.fromkeys(("seconds", "steps", "curve", "gradient_norms"))
+            result[job.candidate] |= _about_training(study, job, fitted)
+        return result
+
+
+def remedy(study: Study, name: str, validation: Tensor, fitted: Fitted) -> tuple[Tensor | float, float]:
+    """What is done with a trained model's scores: what is subtracted from them, and the threshold for decisions."""
+    kind = study.problem.kind
+    if name == candidates.PRIOR_CORRECTED:
+        return candidates.log_prior(fitted.parts["train"].targets, study.problem.num_outputs, kind), 0.0
+    if name == candidates.THRESHOLD:
+        tuned: metrics.Name = study.metric if study.metric in metrics.OF_DECISIONS else "macro_f1"
+        scores = validation[:, 0].double().numpy()
+        return 0.0, metrics.best_threshold(scores, fitted.parts["validation"].labels, tuned)
+    return 0.0, 0.0
+
+
+def _score_part(
+    study: Study,
+    result: Result,
+    remedies: Mapping[str, tuple[Tensor | float, float]],
+    fitted: Fitted,
+    logits: Tensor,
+    part: str,
+) -> None:
+    """Enter the scores of all candidates that use a model's predictions of one part."""
+    for name, (shift, threshold) in remedies.items():
+        # In float32 the shift could round two scores to one, and so change their order.
+        shifted = logits.double() - shift
+        result[name][part] = _scores(study, study.candidates[name], shifted, fitted.parts, part, threshold)
+
+
+def _scores(
+    study: Study,
+    candidate: candidates.Candidate,
+    logits: Tensor,
+    parts: Mapping[str, Part],
+    part: str,
+    threshold: float = 0.0,
+) -> Result:
+    """The quality of predictions, as JSON can hold it."""
+    scores = metrics.evaluate(
+        study.problem.kind, logits.double().numpy(), parts[part].labels, candidate.independent, threshold
+    )
+    return asdict(scores)
+
+
+def _about_training(study: Study, job: Job, fitted: Fitted) -> Result:
+    """Cost, curve and gradient norms of a training."""
+    train = fitted.parts["train"]
+    device = study.plan.device
+    logits = training.predict(fitted.trained.model, train.features).to(device)
+    independent = study.candidates[job.candidate].independent
+    return {
+        "seconds": fitted.trained.seconds,
+        "steps": study.plan.steps(len(train.labels)),
+        "curve": fitted.curve,
+        "gradient_norms": gradient_norms(
+            fitted.loss, logits, train.targets.to(device), study.problem.kind, independent
+        ),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

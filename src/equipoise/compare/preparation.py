@@ -1,0 +1,169 @@
+"""From a request to a study: read the data and decide, before the first training, what is compared on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import candidates, columns, data, metrics, models, problem, profile, splits, training, trials
+from .errors import CompareError
+from .features import Preprocessing
+from .problem import Problem
+from .study import Request, Study
+
+# Below this one row more or less moves a recall by more than 5 points.
+FEWEST_TEST_ROWS = 20
+# How many seeds are looked at for the fewest test rows where splits are uneven.
+MOST_LOOKS = 20
+
+
+def prepare(request: Request) -> Study:
+    """Read the data and decide what is compared on it.
+
+    Raises:
+        CompareError: where the request cannot be met.
+    """
+    _check_device(request.device)
+    source = data.load(request.data)
+    names, reason = data.choose_targets(source, request.target)
+    ordering = _ordering_column(source, names, request)
+    posed = problem.pose(source.frame[list(names)], request.problem)
+    if request.rows is not None:
+        posed = problem.sample(posed, request.rows)
+    frame = source.frame.drop(columns=[*names, *ordering])
+    if len(posed.rows) < len(frame):
+        frame = frame.iloc[posed.rows]
+    table = columns.encode(frame)
+    if not table.numeric.shape[1] + table.codes.shape[1]:
+        why = "; ".join(f"{column.name!r}: {column.note}" for column in table.columns[:5])
+        raise CompareError(f"{source.name} has no usable feature ({why})")
+    order = _order(source.frame.iloc[posed.rows], request)
+    test_rows, train_rows = _rows_of_parts(posed, order, request.seeds)
+    counted, thin = _counted(posed, test_rows)
+    plan = training.budget(request.model, train_rows, request.epochs, request.device)
+    if request.model not in models.LEARNING_RATE:
+        models.check(request.model, _width(table, posed, order), posed.num_outputs)
+    return Study(
+        source_name=source.name,
+        fingerprint=source.fingerprint,
+        target_reason=reason,
+        notes=(*source.notes, *posed.notes, *_about_order(order)),
+        warnings=(*thin, *profile.warnings(table, posed, frame, order is not None)),
+        total_rows=len(source.frame),
+        table=table,
+        problem=posed,
+        order=order,
+        test_rows=test_rows,
+        counted=counted,
+        candidates=candidates.choose(posed.kind, request.losses),
+        metric=request.metric or metrics.HEADLINE[posed.kind],
+        settings=tuple(trials.settings(request.model, request.trials)),
+        plan=plan,
+        model_source=hashlib.sha256(models.source(request.model)).hexdigest(),
+    )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises AssertionError, RuntimeError and others for devices that it lacks
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CompareError(f"--device {device} cannot be used: {reason}") from error
+
+
+def _ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
+    """The column that `--group` or `--time` names, if any."""
+    if request.group is not None and request.time is not None:
+        raise CompareError("give --group or --time, not both: a split by time keeps the rows of one moment together")
+    name = request.group if request.group is not None else request.time
+    if name is None:
+        return []
+    data.require(source, name)
+    if name in targets:
+        raise CompareError(f"column {name!r} is the target, and cannot say how to split the rows")
+    return [name]
+
+
+def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
+    """What the column of `--group` or `--time` says of the rows that are used."""
+    if request.group is not None:
+        codes = pd.factorize(frame[request.group])[0].astype(np.int64)
+        # Rows without a group are one each.
+        alone = np.flatnonzero(codes == -1)
+        codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
+        if codes.max() < 4:
+            raise CompareError(f"column {request.group!r} has {codes.max() + 1} groups, at least 5 are needed to split")
+        return splits.Order("group", request.group, codes)
+    if request.time is not None:
+        moments = columns.moments(frame[request.time])
+        unknown = int(np.isnan(moments).sum())
+        if unknown:
+            raise CompareError(f"column {request.time!r} has {unknown:,} cells that are neither a date nor a number")
+        distinct, ranks = np.unique(moments, return_inverse=True)
+        if len(distinct) < 5:
+            raise CompareError(f"column {request.time!r} has {len(distinct)} moments, at least 5 are needed to split")
+        return splits.Order("time", request.time, ranks.astype(np.int64))
+    return None
+
+
+def _about_order(order: splits.Order | None) -> list[str]:
+    if order is None:
+        return []
+    groups = f"{int(order.ranks.max()) + 1:,}"
+    if order.by == "group":
+        return [f"rows of one {order.column!r} stay together ({groups} of them); the column is no feature"]
+    return [f"test rows are later than training rows by {order.column!r} ({groups} moments); the column is no feature"]
+
+
+def _rows_of_parts(posed: Problem, order: splits.Order | None, seeds: int) -> tuple[tuple[int, ...], int]:
+    """The fewest test rows of each class on any seed, and the training rows of the first."""
+    # Stratified splits are alike in this.
+    looks = 1 if order is None else min(seeds, MOST_LOOKS)
+    cuts = [splits.split(posed, seed, order) for seed in range(looks)]
+    for seed, cut in enumerate(cuts):
+        for name, rows in (("training", cut.train), ("validation", cut.validation), ("test", cut.test)):
+            if (_per_class(posed, rows) > 0).sum() < min(2, len(posed.classes)):
+                raise CompareError(
+                    f"the {name} rows of seed {seed} hold fewer than two classes: too few groups or times"
+                )
+    fewest = np.min([_per_class(posed, cut.test) for cut in cuts], axis=0)
+    return tuple(int(count) for count in fewest), len(cuts[0].train)
+
+
+def _per_class(posed: Problem, rows: Any) -> Any:
+    """How many of some rows each class has, or carry each label."""
+    labels = posed.labels[rows]
+    if posed.kind == "multilabel":
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=len(posed.classes))
+
+
+def _counted(posed: Problem, test_rows: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+    """The classes that averages over classes count, and a warning about the others.
+
+    A class with few test rows is left to chance. Where fewer than two classes would be left all count, as an average
+    over one class says nothing (a label of a multi-label problem is a question of its own).
+    """
+    thin = [index for index, rows in enumerate(test_rows) if rows < FEWEST_TEST_ROWS]
+    if not thin:
+        return tuple(range(len(test_rows))), []
+    named = [f"{posed.classes[index]!r} ({test_rows[index]:,})" for index in thin]
+    names = ", ".join(named[:10]) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
+    what = f"fewer than {FEWEST_TEST_ROWS} test rows: {names}"
+    if len(test_rows) - len(thin) < (1 if posed.kind == "multilabel" else 2):
+        return tuple(range(len(test_rows))), [
+            f"{what}; too few other classes to leave these out: chance has a large say"
+        ]
+    return tuple(index for index in range(len(test_rows)) if index not in thin), [
+        f"{what}; shown, but left out of averages over classes"
+    ]
+
+
+def _width(table: columns.Table, posed: Problem, order: splits.Order | None) -> int:
+    """How many features a model gets on the first seed."""
+    return Preprocessing.fit(table, splits.split(posed, 0, order).train).width

@@ -1,0 +1,156 @@
+"""What a comparison says in words, the answer first, and no more than its numbers do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import candidates, splits, statistics
+from .study import Study
+
+if TYPE_CHECKING:
+    from .summary import Row
+
+PLAIN = {
+    candidates.YARDSTICK: "plain cross-entropy",
+    candidates.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
+    candidates.THRESHOLD: "plain cross-entropy with a tuned threshold",
+}
+
+
+def metric_in_words(study: Study) -> str:
+    """`balanced accuracy`, `macro average precision`."""
+    several = study.metric == "average_precision" and study.problem.kind != "binary"
+    words = study.metric.replace("_", " ").replace("macro f1", "macro F1").replace("brier", "Brier score")
+    return f"macro {words}" if several else words
+
+
+def goodness(row: Row, study: Study) -> float:
+    """The mean of the headline metric, larger for better; a row without one comes last."""
+    mean = row.metrics[study.metric].mean
+    return -math.inf if mean is None else mean if study.larger_is_better else -mean
+
+
+def judge(rows: Sequence[Row], study: Study, seeds: int, asked_seeds: int) -> tuple[list[str], str]:
+    """The sentences, and the name of the candidate to use.
+
+    Args:
+        rows: the yardstick first, then from best to worst.
+        study: what was compared.
+        seeds: how many seeds count.
+        asked_seeds: how many were asked for.
+    """
+    yardstick, *others = rows
+    short = [f"The time budget ended after {seeds} of {asked_seeds} seeds."] if seeds < asked_seeds else []
+    trained = [row for row in others if not row.plain]
+    if seeds < 2:
+        one = "One seed gives no interval: these numbers show what one split gave, not which loss is better."
+        return [one, *short, *_left_out(study)], yardstick.name
+    helping = [row for row in others if row.plain and row.difference and row.difference.sign > 0]
+    strongest = helping[0] if helping else yardstick
+    better = _better(trained, strongest, study)
+    first = _helps(better, strongest, study) if better else _as_good(trained, strongest, study)
+    sentences = [first, *_against_plain(others), *_about_decisions(others, study), *_power(others)]
+    failed = [row.name for row in rows if None in row.values]
+    if failed:
+        what = f"Without a {metric_in_words(study)} on some seeds (not defined, or training diverged)"
+        sentences.append(f"{what}: {', '.join(failed)}.")
+    return [*sentences, *short, *_left_out(study)], (better[0] if better else strongest).name
+
+
+def _better(trained: Sequence[Row], strongest: Row, study: Study) -> list[Row]:
+    """The losses that beat plain cross-entropy, and its strongest plain remedy, too."""
+    helping = [row for row in trained if row.difference is not None and row.difference.sign > 0]
+    if not strongest.plain or not helping:
+        return helping
+    against = _against(trained, strongest, study)
+    return [row for row in helping if against[row.name].sign > 0]
+
+
+def _against(trained: Sequence[Row], strongest: Row, study: Study) -> dict[str, statistics.Difference]:
+    values = {row.name: row.values for row in trained}
+    return statistics.differences(values, strongest.values, splits.OVERLAP, study.larger_is_better)
+
+
+def _helps(better: Sequence[Row], strongest: Row, study: Study) -> str:
+    """At least one loss is worth its while."""
+    best, *more = better
+    gap = _against([best], strongest, study)[best.name]
+    so_do = f"; so {'does' if len(more) == 1 else 'do'} {', '.join(row.name for row in more)}" if more else ""
+    return (
+        f"{best.name} helps: {metric_in_words(study)} {_number(best, study)} against {_number(strongest, study)} for"
+        f" {PLAIN[strongest.name]}, a difference of {_signed(gap)}{so_do}."
+    )
+
+
+def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
+    """No loss is shown to do better than plain cross-entropy, with or without a remedy that costs no training."""
+    name, metric = PLAIN[strongest.name].capitalize(), metric_in_words(study)
+    if not trained:
+        if not strongest.plain:
+            return f"{name} alone was trained, and nothing that was done to its scores is shown to help in {metric}."
+        return f"{name} helps: {metric} {_signed(strongest.difference)} over leaving its scores as they are."
+    best = trained[0]
+    gap = _against([best], strongest, study)[best.name]
+    # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
+    among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
+    return (
+        f"{name} will do: no loss is shown to do better. Its {metric} is {_number(strongest, study)}, that of the best"
+        f" trained loss, {best.name}, {_number(best, study)} (difference {_signed(gap)}{among})."
+    )
+
+
+def _against_plain(others: Sequence[Row]) -> list[str]:
+    """What each candidate does to plain cross-entropy alone."""
+    found = {
+        verdict: [row.name for row in others if row.difference is not None and row.difference.verdict == verdict]
+        for verdict in ("helps", "hurts", "no evidence")
+    }
+    if not found["helps"] and not found["hurts"]:
+        return []
+    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names]
+    return [f"Against plain cross-entropy alone, {'; '.join(parts)}."]
+
+
+def _about_decisions(others: Sequence[Row], study: Study) -> list[str]:
+    if (
+        study.metric != "average_precision"
+        or study.problem.kind == "multiclass"
+        or not any(row.plain for row in others)
+    ):
+        return []
+    what = "Prior correction and the threshold move" if study.problem.kind == "binary" else "Prior correction moves"
+    return [f"{what} decisions, which {metric_in_words(study)} does not see; macro F1 and balanced accuracy do."]
+
+
+def _power(others: Sequence[Row]) -> list[str]:
+    """How small a difference could have been found."""
+    found = [row.difference.detectable for row in others if row.difference and row.difference.detectable is not None]
+    if not found:
+        return []
+    least, most = min(found), max(found)
+    size = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}, depending on the loss"
+    return [f"The smallest difference that this run would have found in 8 of 10 cases is {size}; more seeds find less."]
+
+
+def _left_out(study: Study) -> list[str]:
+    """The classes that the averages leave out, by name."""
+    names = [name for position, name in enumerate(study.problem.classes) if position not in study.counted]
+    if not names:
+        return []
+    shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return [f"Left out of averages over classes, with fewer than 20 test rows: {shown}."]
+
+
+def _number(row: Row, study: Study) -> str:
+    mean = row.metrics[study.metric].mean
+    return "-" if mean is None else f"{mean:.3f}"
+
+
+def _signed(gap: statistics.Difference | None) -> str:
+    """`+0.012 ± 0.034`."""
+    if gap is None or gap.mean is None:
+        return "not defined"
+    mean = f"{0.0 if abs(gap.mean) < 5e-4 else gap.mean:+.3f}"
+    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.3f}"
