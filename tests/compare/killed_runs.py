@@ -19,14 +19,13 @@ from pathlib import Path
 
 from equipoise.cli import main
 
-TABLE, FOLDER, RUNS = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 OPTIONS = ["--losses=softmax_focal", "--seeds=2", "--trials=2", "--epochs=2", "--workers=1"]
 
 
 def run(out: Path) -> int:
     """A comparison into a folder, without a word."""
     with redirect_stdout(io.StringIO()):
-        return main(["compare", TABLE, *OPTIONS, "--out", str(out)])
+        return main(["compare", sys.argv[1], *OPTIONS, "--out", str(out)])
 
 
 def start(out: Path) -> int:
@@ -45,18 +44,25 @@ def finish(out: Path) -> dict[str, object]:
     return document
 
 
-finish(FOLDER / "first")
-began = time.monotonic()
-whole = finish(FOLDER / "whole")
-length = time.monotonic() - began
-moments = random.Random(int.from_bytes(os.urandom(4), "big"))
-found = []
-for index in range(RUNS):
-    out = FOLDER / str(index)
-    child = start(out)
-    time.sleep(moments.random() * length)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    left = len(list(out.glob("runs/*.json")))
-    found.append([left, finish(out), len(list(out.rglob("*.unfinished")))])
-sys.stdout.write(json.dumps([whole, found]))
+def killed_runs() -> None:
+    """All of it, as JSON."""
+    folder, runs = Path(sys.argv[2]), int(sys.argv[3])
+    finish(folder / "first")
+    began = time.monotonic()
+    whole = finish(folder / "whole")
+    length = time.monotonic() - began
+    moments = random.Random(int.from_bytes(os.urandom(4), "big"))
+    found = []
+    for index in range(runs):
+        out = folder / str(index)
+        child = start(out)
+        time.sleep(moments.random() * length)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left = len(list(out.glob("runs/*.json")))
+        found.append([left, finish(out), len(list(out.rglob("*.unfinished")))])
+    sys.stdout.write(json.dumps([whole, found]))
+
+
+if __name__ == "__main__":
+    killed_runs()
