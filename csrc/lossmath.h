@@ -42,6 +42,10 @@ template <> struct Format<double> {
     static constexpr int lift_exponent = 54;
 };
 
+// A number's place among the bits of the exponent. Without signs: to shift a negative number is undefined.
+EQUIPOISE_INLINE int32_t exponent(int32_t power) { return int32_t(uint32_t(power) << Format<float>::mantissa); }
+EQUIPOISE_INLINE int64_t exponent(int64_t power) { return int64_t(uint64_t(power) << Format<double>::mantissa); }
+
 // (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2
 EQUIPOISE_INLINE float exp_tail(float r) {  // Chebyshev fit, error of exp 8e-9
     float p = 0.0013933650354163683f;
@@ -112,7 +116,7 @@ template <class T> EQUIPOISE_INLINE T exp_of_minus(T a) {
     T whole = shifted - F::round_to_whole;
     T r = (x - whole * F::ln2_high) - whole * F::ln2_low;
     T result = (exp_tail(r) * r) * r + r + 1;
-    result *= from_bits(Bits((power + F::bias) << F::mantissa));
+    result *= from_bits(exponent(Bits(power + F::bias)));
     return vanishes ? T(0) : result;
 }
 
@@ -139,7 +143,7 @@ template <class T> EQUIPOISE_INLINE T log_of_positive(T x) {
     T lifted = tiny ? x * F::lift : x;
     Bits bits = to_bits(lifted);
     Bits power = (bits - F::sqrt_half) >> F::mantissa;
-    T m = from_bits(Bits(bits - (power << F::mantissa)));  // in [sqrt(1/2), sqrt(2))
+    T m = from_bits(Bits(bits - exponent(power)));  // in [sqrt(1/2), sqrt(2))
     T k = T(power - (tiny ? F::lift_exponent : 0));
     T log_m = twice_atanh((m - 1) / (m + 1));
     T result = k * F::ln2_high + (log_m + k * F::ln2_low);
