@@ -16,7 +16,9 @@ from torch import Tensor
 from .contenders import LossFunction
 
 BLOCK = 1e-3  # seconds: shorter steps are timed several at once, for the clock's sake
-TOLERANCE = 1e-4  # by which float32 results of one formula may differ: sums over millions of numbers
+TOLERANCE = (
+    5e-4  # by which float32 results of one formula may differ: sums of millions, elements beside an edge of a bin
+)
 
 
 @dataclass(frozen=True)

@@ -152,13 +152,17 @@ def vector(name: str, value: Vector | Scalar, dtype: torch.dtype, device: torch.
     tensor = as_tensor(name, value, dtype)
     if tensor.is_complex():
         raise TypeError(f"`{name}` must be real, got {describe(value)}")
-    return tensor.to(dtype=dtype, device=device)
+    # torch looks long before it finds that nothing is to be done
+    return (
+        tensor if tensor.dtype == dtype and device in (None, tensor.device) else tensor.to(dtype=dtype, device=device)
+    )
 
 
 def broadcastable(name: str, value: Tensor, shape: Sequence[int]) -> Tensor:
     """Checks that `value` broadcasts to `shape` without enlarging it."""
-    fits = value.ndim <= len(shape) and all(
-        have in (1, want) for have, want in zip(reversed(value.shape), reversed(shape), strict=False)
+    fits = value.shape == shape[-value.ndim :] or (
+        value.ndim <= len(shape)
+        and all(have in (1, want) for have, want in zip(reversed(value.shape), reversed(shape), strict=False))
     )
     if not fits:
         raise ValueError(

@@ -69,13 +69,14 @@ class ClassBalancedLoss(Loss):
 
     def _weight_for(self, input: Tensor, dim: int) -> Tensor:
         """The class weights in the computing dtype, if they fit the classes on `dim`."""
-        classes = len(self.class_weight)
+        weight = self.class_weight
+        classes = weight.shape[0]
         if not input.ndim or input.shape[dim] != classes:
             place = "the last dimension" if dim == -1 else f"dimension {dim}"
             raise ValueError(
                 f"`input` must have the {classes} classes of `counts` on {place}, got shape {list(input.shape)}"
             )
-        return self.class_weight.to(dtype=compute_dtype(input), device=input.device)
+        return weight.to(dtype=compute_dtype(input), device=input.device)
 
 
 class ClassBalancedSoftmaxFocalLoss(ClassBalancedLoss):

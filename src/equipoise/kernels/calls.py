@@ -54,7 +54,7 @@ class Packer:
         """`(address, dtype, inner, count)`: element i of the shape meets element `i // inner % count` of the tensor."""
         if tensor is None:
             return ABSENT
-        if tensor.shape == self.shape:
+        if tensor.shape == self.shape[-tensor.ndim :]:  # the whole shape, or its last dimensions again and again
             return self.address(tensor), DTYPES[tensor.dtype], 1, tensor.numel() or 1
         return self._broadcast(tensor)
 
