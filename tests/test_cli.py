@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import equipoise
+from equipoise import kernels
 from equipoise.catalog import CARDS
 from equipoise.cli import main
 from equipoise.compare.errors import CompareError
@@ -208,3 +212,18 @@ def test_an_empty_option_is_refused(tmp_path: Path, wrong: str) -> None:
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+
+
+def test_info_says_which_path_the_losses_take() -> None:
+    status, output, errors = call("info")
+    assert (status, errors) == (0, "")
+    active = kernels.status()
+    assert f"kernels    {active.active}: " in output
+    assert torch.__version__ in output
+    assert all(len(line) <= 80 for line in output.splitlines() if active.path is None or active.path not in line)
+
+    status, output, _ = call("info", "--json")
+    assert status == 0
+    assert json.loads(output)["kernels"] == dataclasses.asdict(active)
+    with kernels.eager():
+        assert "kernels    eager: this is inside equipoise.kernels.eager()" in call("info")[1]
