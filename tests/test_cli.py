@@ -214,7 +214,7 @@ def test_an_empty_option_is_refused(tmp_path: Path, wrong: str) -> None:
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
 
 
-def test_info_says_which_path_the_losses_take() -> None:
+def test_info_says_which_path_the_losses_take(call: Any) -> None:
     status, output, errors = call("info")
     assert (status, errors) == (0, "")
     active = kernels.status()
