@@ -151,3 +151,13 @@ def test_what_is_left_out_may_hold_anything(level):
         assert value.isfinite()
         assert (gradient[0] == 0).all()
         assert gradient[1].abs().min() > 0
+
+
+@pytest.mark.parametrize("classes", [3, 17, 33, 60])
+def test_an_extreme_score_at_any_place_of_a_row(classes, level):
+    """The largest score is found wherever it stands: exponentials relative to another one would overflow."""
+    scores = torch.zeros(classes, classes)
+    scores[range(classes), range(classes)] = 1e4
+    call = (torch.zeros(classes, dtype=torch.int64), *(None,) * 4), (0.0, 0.0, -100, "none", 1.0)
+    value, _ = natively("softmax", scores, *call)
+    assert value.tolist() == [0.0, *[1e4] * (classes - 1)]
