@@ -4,6 +4,9 @@ import pytest
 import torch
 from both import CALLS, Draw, assert_same, eagerly, natively
 
+from equipoise import kernels
+from equipoise.ops.histogram import histogram
+
 SHAPES = {
     "sigmoid": [(0,), (1,), (3, 5), (513,), (7, 31, 3), (16385,), (2, 4, 5, 6)],
     "softmax": [
@@ -161,3 +164,23 @@ def test_an_extreme_score_at_any_place_of_a_row(classes, level):
     call = (torch.zeros(classes, dtype=torch.int64), *(None,) * 4), (0.0, 0.0, -100, "none", 1.0)
     value, _ = natively("softmax", scores, *call)
     assert value.tolist() == [0.0, *[1e4] * (classes - 1)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("family", SHAPES)
+def test_half_precision_is_rounded_to_nearest(family, dtype):
+    """The gradient is that of the same scores in float32, rounded as torch rounds."""
+    for name, scores, tensors, options in CALLS[family](Draw(6, dtype), (37, 11)):
+        narrow = natively(family, scores, tensors, options)[1]
+        wide = natively(family, scores.float(), tensors, options)[1]
+        assert torch.equal(narrow, wide.to(dtype)), name
+
+
+def test_gradient_norms_on_an_edge_fall_as_in_the_eager_form(level):
+    """At score 0 the norm is half the difference of the target's sides: edges j / bins are met exactly."""
+    for bins in range(2, 120):
+        edges = torch.arange(bins // 2 + 1, dtype=torch.float64) / bins
+        target, scores = 0.5 - edges, torch.zeros_like(edges)
+        native = histogram(scores, target, None, 0.0, bins)
+        with kernels.eager():
+            assert native.tolist() == histogram(scores, target, None, 0.0, bins).tolist(), bins
