@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import candidates, splits, statistics
+from . import remedies, splits, statistics
 from .study import Study
 
 if TYPE_CHECKING:
     from .summary import Row
 
 PLAIN = {
-    candidates.YARDSTICK: "plain cross-entropy",
-    candidates.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
-    candidates.THRESHOLD: "plain cross-entropy with a tuned threshold",
+    remedies.YARDSTICK: "plain cross-entropy",
+    remedies.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
+    remedies.THRESHOLD: "plain cross-entropy with a tuned threshold",
 }
 
 
