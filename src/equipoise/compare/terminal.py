@@ -19,7 +19,7 @@ from . import metrics, models, profile
 from .statistics import Estimate
 from .study import Study
 from .summary import CAVEAT, Comparison, Row
-from .verdict import metric_in_words
+from .verdict import metric_in_words, signed
 
 BAR = 20
 UNBOUNDED = 1000
@@ -174,9 +174,8 @@ def _difference(row: Row) -> Text:
     difference = row.difference
     if difference is None or difference.mean is None:
         return Text("")
-    spread = "" if difference.half_width is None else f" ± {difference.half_width:.3f}"
     mark, style = {1: ("▲", "green"), -1: ("▼", "red"), 0: (" ", "")}[difference.sign]
-    return Text(f"{difference.mean:+.3f}{spread} {mark}", style)
+    return Text(f"{signed(difference)} {mark}", style)
 
 
 def _short(metric: str) -> str:
