@@ -172,6 +172,14 @@ class Balancer(Loss):
             raise ValueError(f"`mask` must hold {len(self.tasks)} tasks, got {len(wanted)}")
         return tuple(name in losses and want for name, want in zip(self.tasks, wanted, strict=True))
 
+    def extra_repr(self) -> str:
+        """The constructor's arguments, so that `repr` can be pasted as code."""
+        return super().extra_repr().replace(f"tasks={self.tasks!r}", f"tasks={list(self.tasks)!r}")
+
+    def __repr__(self) -> str:
+        """In one line: the parameters are numbers that nobody wants to see."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = {name: each.data for name, each in self.named_parameters()}
         super()._apply(fn, recurse)

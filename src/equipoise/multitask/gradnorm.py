@@ -70,6 +70,10 @@ class GradNorm(Balancer):
         self.register_buffer("first", torch.ones(len(self.tasks)))
         self.register_buffer("started", torch.zeros(len(self.tasks), dtype=torch.bool))
 
+    def extra_repr(self) -> str:
+        """The options; what is shared is the model's."""
+        return f"tasks={list(self.tasks)!r}, alpha={self.alpha!r}, sync={self.sync!r}"
+
     def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
         """The weights: their value multiplies the losses, their gradient is that of the norms."""
         learned = torch.where(call.here, self._learned(self.log_weight, call).exp(), 0)

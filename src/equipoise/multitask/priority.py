@@ -65,7 +65,8 @@ class DynamicTaskPrioritization(Balancer):
         sync: bool = False,
     ) -> None:
         super().__init__(tasks, sync=sync)
-        self.register_buffer("exponents", torch.tensor(per_task("gamma", gamma, self.tasks, 0)), persistent=False)
+        self.gamma = per_task("gamma", gamma, self.tasks, 0)
+        self.register_buffer("exponents", torch.tensor(self.gamma), persistent=False)
         self.alpha = checks.number("alpha", checks.above_zero("alpha", alpha), 0, 1)
         self.normalize = bool(normalize)
         self.register_buffer("average", torch.zeros(len(self.tasks)))
