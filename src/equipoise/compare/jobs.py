@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import candidates, features, metrics, models, training
+from . import candidates, features, metrics, models, training, trials
 from .gradients import gradient_norms
 from .recipe import Recipe
 from .retrieval import running as retrieval
@@ -97,11 +97,17 @@ def fit(study: Study, job: Job) -> Fitted:
     train, recipe = parts["train"], _recipe(study, job, parts)
     curve: dict[str, list[Any]] = {"epoch": [], "train_loss": [], "validation": []}
     every = math.ceil(study.plan.epochs / POINTS)
+    kept: dict[str, Tensor] = {}
 
     def record(epoch: int, model: nn.Module) -> None:
-        if job.stage == "final" and (epoch % every == 0 or epoch == study.plan.epochs):
-            curve["epoch"].append(epoch)
-            curve["validation"].append(metrics.value(recipe.score(model), study.metric, study.counted))
+        wanted = job.stage == "final" or recipe.keeps_best
+        if not wanted or (epoch % every and epoch != study.plan.epochs):
+            return
+        curve["epoch"].append(epoch)
+        curve["validation"].append(metrics.value(recipe.score(model), study.metric, study.counted))
+        newest = len(curve["validation"]) - 1
+        if recipe.keeps_best and trials.best(curve["validation"], study.larger_is_better) == newest:
+            kept.update({name: value.clone() for name, value in model.state_dict().items()})
 
     loss = recipe.loss.to(study.plan.device)
     trained = training.train(
@@ -115,6 +121,8 @@ def fit(study: Study, job: Job) -> Fitted:
         after_epoch=record,
         batches=recipe.batches,
     )
+    if kept:
+        trained.model.load_state_dict(kept)
     curve["train_loss"] = [_finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
     return Fitted(loss, trained, curve, parts, preprocessing)
 

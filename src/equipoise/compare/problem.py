@@ -19,6 +19,8 @@ KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel")
 FEWEST_ROWS = 3
 # A row to search for, and one to be found.
 FEWEST_TO_FIND = 2
+# A sample for retrieval that would have fewer rows of a class than this, on average, holds whole classes instead.
+FEWEST_IN_SAMPLE = 4
 # Numbers of an embedding.
 EMBEDDING = 64
 # Numbers with more different values than this are amounts to predict rather than names of classes.
@@ -91,6 +93,8 @@ def sample(posed: Problem, rows: int) -> Problem:
     if rows >= total:
         return posed
     generator = np.random.default_rng(0)
+    if posed.kind == "retrieval" and rows < FEWEST_IN_SAMPLE * len(posed.classes):
+        return _whole_classes(posed, rows, generator)
     if posed.kind == "multilabel":
         kept = np.sort(generator.permutation(total)[:rows])
         counts = posed.labels[kept].sum(axis=0, dtype=np.int64)
@@ -109,6 +113,23 @@ def sample(posed: Problem, rows: int) -> Problem:
         rows=posed.rows[kept],
         labels=posed.labels[kept],
         notes=(*posed.notes, f"a sample of {len(kept):,} of {total:,} rows, as asked"),
+    )
+
+
+def _whole_classes(posed: Problem, rows: int, generator: np.random.Generator) -> Problem:
+    """All rows of some classes: of many small ones a sample in proportion would leave nothing to be found."""
+    drawn = generator.permutation(len(posed.classes))
+    reached = np.cumsum(np.array(posed.counts)[drawn])
+    chosen = np.sort(drawn[: max(1, int((reached <= rows).sum()))])
+    kept = np.isin(posed.labels, chosen)
+    count = f"{len(chosen):,} of {len(posed.classes):,} classes, whole"
+    return replace(
+        posed,
+        classes=tuple(posed.classes[each] for each in chosen),
+        counts=tuple(posed.counts[each] for each in chosen),
+        rows=posed.rows[kept],
+        labels=np.searchsorted(chosen, posed.labels[kept]).astype(np.int64),
+        notes=(*posed.notes, f"a sample of {int(kept.sum()):,} of {len(posed.rows):,} rows, as asked: {count}"),
     )
 
 

@@ -19,6 +19,7 @@ class Recipe:
         bias: what the last layer's biases start at, one per number that the model gives.
         score: the quality of a model on validation rows, as JSON can hold it.
         batches: the rows of each step of an epoch; None for all rows in a random order.
+        keeps_best: whether the model of the best point of the curve is kept rather than that of the last epoch.
     """
 
     loss: nn.Module
@@ -26,3 +27,4 @@ class Recipe:
     bias: Tensor
     score: Callable[[nn.Module], dict[str, Any]]
     batches: Iterable[Tensor] | None = None
+    keeps_best: bool = False

@@ -131,7 +131,8 @@ def show_comparison(comparison: Comparison, to: Console) -> None:
     to.print()
     to.print(next(fitting, plainest))
     to.print()
-    to.print(f"{metric} on test rows, {spread}▲ helps, ▼ hurts", style="dim", markup=False)
+    tested = "rows of classes unseen in training" if _retrieves(comparison.study) else "test rows"
+    to.print(f"{metric} on {tested}, {spread}▲ helps, ▼ hurts", style="dim", markup=False)
     to.print(caveat(comparison.study), style="dim")
     to.print()
     for sentence in comparison.verdict:

@@ -47,6 +47,9 @@ class Pool:
 def recipe(make: Make, labels: Tensor, plan: training.Budget, settings: Settings, seed: int, pool: Pool) -> Recipe:
     """How an embedding is trained under a loss.
 
+    The longer it is trained, the better it knows the training classes, and after a while the worse all others: the
+    model that was best on validation classes is kept, as is usual for embeddings.
+
     Args:
         make: builds the loss from the training labels and the numbers of an embedding.
         labels: of the training rows, [N], of any classes.
@@ -67,4 +70,5 @@ def recipe(make: Make, labels: Tensor, plan: training.Budget, settings: Settings
         bias=torch.zeros(EMBEDDING),
         score=pool.score,
         batches=Balanced(targets, plan.batch_size),
+        keeps_best=True,
     )
