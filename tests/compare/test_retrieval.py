@@ -210,9 +210,9 @@ def test_the_code_to_paste_runs(file: Path, name: str) -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     space: dict[str, Any] = {
         "model": torch.nn.Linear(5, 64),
-        "features": torch.randn(8, 5),
-        "labels": labels,
-        "num_classes": 4,
+        "features": torch.randn(8, 5),  # what the search is among where nothing is trained
+        "all_features": torch.randn(8, 5),
+        "all_labels": labels,
     }
     exec(snippet(comparison), space)
     assert space["nearest"].shape == (8, 5)
@@ -223,7 +223,7 @@ def test_the_code_to_paste_runs(file: Path, name: str) -> None:
         assert make is not None
         if name != "cross_entropy":  # whose last layer is drawn anew
             made = make(labels, 64)
-            torch.testing.assert_close(space["loss"], made(space["embedding"], labels))
+            torch.testing.assert_close(space["loss"], made(space["embedding"], space["labels"]))
 
 
 # -- The report

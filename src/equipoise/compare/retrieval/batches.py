@@ -17,6 +17,12 @@ def batch_size(rows: int) -> int:
     return int(min(LARGEST, max(SMALLEST, 2 ** round(math.log2(max(rows, 1) / 4)))))
 
 
+def shape(classes: int, size: int) -> tuple[int, int]:
+    """How many classes a batch of about so many rows holds, and how many rows of each."""
+    per_batch = min(classes, max(2, size // FEWEST_PER_CLASS))
+    return per_batch, max(2, size // per_batch // 2 * 2)
+
+
 class Balanced:
     """Rows of P classes, K of each, from torch's global generator.
 
@@ -35,8 +41,7 @@ class Balanced:
         self._places = [len(each) for each in self._members]  # at the end, so that each is shuffled before its first
         self._classes: list[int] = []
         self._batches = math.ceil(len(labels) / size)
-        self._per_batch = min(len(self._members), max(2, size // FEWEST_PER_CLASS))
-        self._per_class = max(2, size // self._per_batch // 2 * 2)
+        self._per_batch, self._per_class = shape(len(self._members), size)
 
     def __iter__(self) -> Iterator[Tensor]:
         """The batches of one epoch, as positions of rows."""

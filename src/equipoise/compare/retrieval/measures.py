@@ -33,8 +33,8 @@ Ints = NDArray[np.int64]
 class Search:
     """The rows of a part that are searched, in an order that tells nothing of their classes.
 
-    Of equally near rows an implementation may take the first: were rows of a class side by side, an embedding that puts
-    everything on one point would seem to know them.
+    Of equally near rows the first are taken: in the order of a table that is sorted by class, a class that an embedding
+    does not tell from others would be found always, or never.
 
     Attributes:
         rows: int64 [N], positions in the part.

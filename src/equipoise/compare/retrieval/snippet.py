@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..candidates import YARDSTICK
+from .batches import shape
 from .candidates import RAW, options_of, takes_keys
+from .splitting import shares
 
 if TYPE_CHECKING:
     from ..summary import Comparison
@@ -20,20 +22,28 @@ SETUP = """import torch
 import equipoise
 
 # model: gives embeddings [B, {width}] of features [B, F]
-# features, labels: a batch of {batch}
+# all_features [N, F], all_labels [N]: of the training rows
+members = [torch.nonzero(all_labels == each)[:, 0] for each in all_labels.unique()]
 """
-SOFTMAX = """head = torch.nn.Linear({width}, num_classes)  # of the training classes; left away after training
+# Rows two by two, as the comparison drew them.
+BATCH = """# in each step some rows of each of some classes, two by two
+chosen = [members[each] for each in torch.randperm(len(members))[:{classes}]]
+rows = torch.cat([each[torch.randperm(len(each))[: min({rows}, len(each) // 2 * 2)]] for each in chosen])
+features, labels = all_features[rows], all_labels[rows]
+"""
+SOFTMAX = """all_labels = torch.unique(all_labels, return_inverse=True)[1]
+head = torch.nn.Linear({width}, len(members))  # left away after training
 criterion = equipoise.SoftmaxCrossEntropyLoss()
 parameters = [*model.parameters(), *head.parameters()]
 optimizer = torch.optim.AdamW(parameters, lr={rate:g}, weight_decay={decay:g})
-loss = criterion(head(model(features)), labels)
+{batch}loss = criterion(head(model(features)), labels)
 """
 RANKING = """criterion = equipoise.{loss}({options})
 optimizer = torch.optim.AdamW(model.parameters(), lr={rate:g}, weight_decay={decay:g})
-embedding = model(features)
+{batch}embedding = model(features)
 loss = criterion({arguments})
 """
-AFTERWARDS = "# after training: rows of one class are near each other by the cosine\n"
+AFTERWARDS = "# after training, of any rows: those of one class are near each other by the cosine\n"
 
 
 def snippet(comparison: Comparison) -> str:
@@ -42,17 +52,20 @@ def snippet(comparison: Comparison) -> str:
     row = next(row for row in comparison.rows if row.name == comparison.winner)
     if row.name == RAW:
         return RAW_SETUP + SEARCH.format(embedding="features") + "\n"
-    width, chosen = study.problem.num_outputs, row.chosen
-    settings = {"width": width, "rate": chosen.learning_rate, "decay": chosen.weight_decay}
-    candidate = study.candidates[row.name]
-    assert candidate.card is not None
-    keys = row.name != YARDSTICK and takes_keys(candidate.card)
-    batch = "about {} rows, some of each of some classes{}".format(
-        study.plan.batch_size, ", two rows of a class always side by side" if keys else ""
-    )
+    candidate, chosen = study.candidates[row.name], row.chosen
+    settings: dict[str, Any] = {
+        "width": study.problem.num_outputs,
+        "rate": chosen.learning_rate,
+        "decay": chosen.weight_decay,
+    }
+    train, _, _ = shares(len(study.problem.classes))
+    classes, rows = shape(train, study.plan.batch_size)
+    settings["batch"] = BATCH.format(classes=classes, rows=rows)
+    assert candidate.card is not None  # every loss has one
     if row.name == YARDSTICK:
         body = SOFTMAX.format(**settings)
     else:
+        keys = takes_keys(candidate.card)
         options = {**options_of(candidate), **dict(chosen.options)}
         body = RANKING.format(
             loss=candidate.card.module.__name__,
@@ -60,6 +73,5 @@ def snippet(comparison: Comparison) -> str:
             arguments="embedding[0::2], embedding[1::2], label=labels[0::2]" if keys else "embedding, labels",
             **settings,
         )
-    return (
-        SETUP.format(width=width, batch=batch) + body + AFTERWARDS + SEARCH.format(embedding="model(features)") + "\n"
-    )
+    search = SEARCH.format(embedding="model(all_features)")
+    return f"{SETUP.format(**settings)}{body}{AFTERWARDS}{search}\n"
