@@ -10,10 +10,13 @@ from typing import Any
 from . import models, profile, splits
 from .calibration import Bins
 from .gradients import EDGES
+from .retrieval import measures, splitting
 from .snippet import snippet
 from .statistics import Difference, Estimate
 from .study import Study, machine, versions
-from .summary import CAVEAT, Comparison, Row, class_groups
+from .summary import Comparison, Row, caveat, class_groups
+
+PARTS = ("training", "validation", "test")
 
 
 def document(comparison: Comparison, command: str, report: str, saved: str | None = None) -> dict[str, Any]:
@@ -26,9 +29,10 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
         saved: where the winner was saved, if it was.
     """
     study = comparison.study
+    validation_share, test_share = splits.shares(study.problem)
     return {
         "verdict": list(comparison.verdict),
-        "caveat": CAVEAT,
+        "caveat": caveat(study),
         "metric": study.metric,
         "larger_is_better": study.larger_is_better,
         "winner": comparison.winner,
@@ -39,11 +43,12 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
             **asdict(study.plan),
             "model_in_words": models.describe(study.plan.model),
             "seeds": list(range(comparison.seeds)),
-            "trials": [asdict(each) for each in study.settings],
-            "validation_share": splits.VALIDATION,
-            "test_share": splits.TEST,
-            "split": "stratified" if study.order is None else study.order.by,
+            "trials": [each.as_json() for each in study.settings],
+            "validation_share": validation_share,
+            "test_share": test_share,
+            "split": _split(study),
             "split_column": None if study.order is None else study.order.column,
+            **_of_retrieval(study),
             "workers": comparison.workers,
         },
         "code": snippet(comparison),
@@ -56,7 +61,28 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
     }
 
 
+def _of_retrieval(study: Study) -> dict[str, Any]:
+    """What there is to say of the protocol where whole classes are split."""
+    if study.problem.kind != "retrieval":
+        return {}
+    return {
+        "classes": dict(zip(PARTS, splitting.shares(len(study.problem.classes)), strict=True)),
+        "embedding": study.problem.num_outputs,
+        "most_per_class": measures.MOST_PER_CLASS,
+        "most_queries": measures.MOST_QUERIES,
+    }
+
+
+def _split(study: Study) -> str:
+    """How the rows are split: `stratified`, by `group`, by `time`, or by `class`."""
+    if study.problem.kind == "retrieval":
+        return "class"
+    return "stratified" if study.order is None else study.order.by
+
+
 def _candidate(row: Row, study: Study) -> dict[str, Any]:
+    candidate = study.candidates[row.name]
+    tuned = row.seconds is not None or candidate.trained_as != row.name  # there is a model, its own or another's
     return {
         "name": row.name,
         "summary": row.summary,
@@ -68,8 +94,8 @@ def _candidate(row: Row, study: Study) -> dict[str, Any]:
         "groups": {name: None if each is None else _estimate(each) for name, each in row.groups.items()},
         "seconds": row.seconds,
         "milliseconds_per_step": row.milliseconds_per_step,
-        "chosen": asdict(row.chosen),
-        "trials": len(study.settings),
+        "chosen": row.chosen.as_json() if tuned else None,
+        "trials": len(candidate.tried(study.settings)) if tuned else 0,
         "curve": row.curve,
         "calibration": _calibration(row.calibration),
         "gradient_norms": None if row.gradient_norms is None else {"edges": EDGES, **row.gradient_norms},
@@ -85,8 +111,10 @@ def _difference(difference: Difference) -> dict[str, Any]:
     return {**_estimate(difference), **{name: getattr(difference, name) for name in names}}
 
 
-def _calibration(bins: Bins) -> dict[str, Any]:
-    """The mean confidence and the share that came true, per bin; None in an empty one."""
+def _calibration(bins: Bins) -> dict[str, Any] | None:
+    """The mean confidence and the share that came true, per bin; None in an empty one, and where all are empty."""
+    if not any(bins.rows):
+        return None
 
     def means(sums: list[float]) -> list[float | None]:
         return [total / rows if rows else None for total, rows in zip(sums, bins.rows, strict=True)]
@@ -100,7 +128,8 @@ def _calibration(bins: Bins) -> dict[str, Any]:
 
 def _data(study: Study) -> dict[str, Any]:
     problem = study.problem
-    effective = profile.effective_numbers(problem.counts)
+    retrieves = problem.kind == "retrieval"  # a class counts by its rows there
+    effective = {} if retrieves else dict(zip(problem.classes, profile.effective_numbers(problem.counts), strict=True))
     return {
         "name": study.source_name,
         "sha256": study.fingerprint,
@@ -111,7 +140,7 @@ def _data(study: Study) -> dict[str, Any]:
         "columns": [asdict(column) for column in study.table.columns],
         "notes": list(study.notes),
         "warnings": list(study.warnings),
-        "effective_numbers": dict(zip(problem.classes, effective, strict=True)),
+        "effective_numbers": effective,
     }
 
 

@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from . import metrics, models, profile
+from .retrieval import splitting
 from .statistics import Estimate
 from .study import Study
-from .summary import CAVEAT, Comparison, Row
+from .summary import Comparison, Row, caveat
 from .verdict import metric_in_words, signed
 
 BAR = 20
@@ -60,6 +61,11 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
     problem, plan = study.problem, study.plan
     kinds = Counter(column.kind for column in study.table.columns)
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    tuned = (
+        "learning rate, weight decay and margin or temperature"
+        if _retrieves(study)
+        else "learning rate and weight decay"
+    )
     lines = [
         f"target {', '.join(problem.target)} ({study.target_reason}): {problem.kind}, {len(problem.classes)}"
         f" {'labels' if problem.kind == 'multilabel' else 'classes'} of {max(problem.counts):,} to"
@@ -69,8 +75,8 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
         *_column_lines(study),
         *(f"warning: {warning}" for warning in study.warnings),
         f"{models.describe(plan.model)}, {counted(plan.epochs, 'epoch')} of batches of {plan.batch_size},"
-        f" {counted(seeds, 'seed')}, each with its own split 60/20/20;"
-        f" {counted(len(study.settings), 'trial')} of learning rate and weight decay per loss",
+        f" {counted(seeds, 'seed')}, each with its own split {_split(study)};"
+        f" {counted(len(study.settings), 'trial')} of {tuned} per loss",
     ]
     missing = sum(column.missing for column in study.table.columns)
     what = (
@@ -81,16 +87,28 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
         to.print(line, markup=False)
 
 
+def _retrieves(study: Study) -> bool:
+    return study.problem.kind == "retrieval"
+
+
+def _split(study: Study) -> str:
+    """The shares of training, validation and test; of retrieval the classes."""
+    if not _retrieves(study):
+        return "60/20/20"
+    train, validation, test = splitting.shares(len(study.problem.classes))
+    return f"of classes, {train} for training, {validation} for validation, {test} for test"
+
+
 def _class_line(study: Study) -> str:
-    """The rows of each class, and how many they are worth (the effective number of samples)."""
+    """The rows of each class, and how many they are worth (the effective number of samples) to a loss of classes."""
     problem = study.problem
     effective = profile.effective_numbers(problem.counts)
+    worths = [""] * len(effective) if _retrieves(study) else [f" ({worth:,.0f})" for worth in effective]
     shown = [
-        f"{name} {rows:,} ({worth:,.0f})"
-        for name, rows, worth in zip(problem.classes, problem.counts, effective, strict=True)
+        f"{name} {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
     ]
     more = f" and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else ""
-    return f"rows (effective numbers): {', '.join(shown[:MOST_CLASSES])}{more}"
+    return f"rows{'' if _retrieves(study) else ' (effective numbers)'}: {', '.join(shown[:MOST_CLASSES])}{more}"
 
 
 def _column_lines(study: Study) -> list[str]:
@@ -102,7 +120,8 @@ def _column_lines(study: Study) -> list[str]:
 
 def show_comparison(comparison: Comparison, to: Console) -> None:
     """Print the table and the verdict."""
-    further = [name for name in FURTHER if name != comparison.study.metric]
+    known = metrics.OF_RETRIEVAL if _retrieves(comparison.study) else FURTHER
+    further = [name for name in known if name != comparison.study.metric]
     choices = [_table(comparison, further, bar=True), _table(comparison, further), _table(comparison, further[:1])]
     plainest = _table(comparison, [])
     unbounded = to.options.update(max_width=UNBOUNDED)
@@ -112,8 +131,9 @@ def show_comparison(comparison: Comparison, to: Console) -> None:
     to.print()
     to.print(next(fitting, plainest))
     to.print()
-    to.print(f"{metric} on test rows, {spread}▲ helps, ▼ hurts", style="dim", markup=False)
-    to.print(CAVEAT, style="dim")
+    tested = "rows of classes unseen in training" if _retrieves(comparison.study) else "test rows"
+    to.print(f"{metric} on {tested}, {spread}▲ helps, ▼ hurts", style="dim", markup=False)
+    to.print(caveat(comparison.study), style="dim")
     to.print()
     for sentence in comparison.verdict:
         to.print(Text(sentence, "bold"))
@@ -180,7 +200,7 @@ def _difference(row: Row) -> Text:
 
 def _short(metric: str) -> str:
     """A metric's name for the head of a column."""
-    short = {"average_precision": "AP", "balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}
+    short = {**metrics.SPELLED, "average_precision": "AP", "balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}
     return short.get(metric, metric.replace("_", " "))
 
 
