@@ -40,11 +40,10 @@ def _distances(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Ca
 
 def _mine(anchors: Tensor, pool: Tensor, reference: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The operator: places of the farthest positives and nearest negatives, and where there are both."""
-    *tensors_and_own, distance, budget = rest
+    *partners_of, distance, budget = rest
     if distance == "euclidean":  # the square has the same order, and needs no root
         distance = "squared_euclidean"
-    options: tuple[Any, ...] = (*tensors_and_own, "hard", distance, 0.0, 1.0, budget)
-    call = Call(*options)
+    call = Call._make((*partners_of, "hard", distance, 0.0, 1.0, budget))
     far, near, has = _allocate(anchors)
     candidates = len(pool) + (0 if reference is None else len(reference))
     if not (len(anchors) and candidates):

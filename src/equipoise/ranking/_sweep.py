@@ -88,9 +88,10 @@ def _scaled(gradients: Sequence[Tensor], upstream: Tensor, wanted: Sequence[bool
 def _differentiable(ctx: Any, upstream: Tensor, wanted: tuple[bool, ...]) -> list[Tensor | None]:
     """The gradients with graphs of their own."""
     # views: anchors and pool may be one tensor, and each must get its own part
-    anchors, pool, reference = (None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3])
+    embeddings: list[Any] = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3]]
+    anchors, pool, reference = embeddings
     loss, _ = eager_total(anchors, pool, reference, Call(*ctx.saved_tensors[3:], *ctx.options))
-    inputs = [each for each, needed in zip((anchors, pool, reference), wanted, strict=True) if needed]
+    inputs: list[Tensor] = [each for each, needed in zip(embeddings, wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(loss, inputs, upstream, create_graph=True, materialize_grads=True))
     return [next(found) if needed else None for needed in wanted]
 

@@ -20,8 +20,11 @@ from ._rows import far
 BYTES_OF_POSITIVE = 48
 """What the table of positives takes for each place: its columns, distances, derivatives and what comes between."""
 
-TALL = 256
+TALL = 512
 """More anchors in a tile make matrix products no faster, and push the tile out of the cache."""
+
+MANY, MOST_BUDGETS = 8192, 4
+"""Beyond so many candidates the budget grows with them, up to so many times: lower tiles make slow matrix products."""
 
 Places = tuple[Tensor, Tensor]
 Buffers = tuple[Tensor, Tensor, Tensor]
@@ -227,7 +230,8 @@ def tiles(
         budget: bytes for all of it.
     """
     row = bytes * anchors.element_size() // 4 * candidates + BYTES_OF_POSITIVE * positives
-    rows = min(max(budget // row, 1), TALL, len(anchors))
+    more = min(max(candidates / MANY, 1), MOST_BUDGETS)
+    rows = min(max(int(more * budget) // row, 1), TALL, len(anchors))
     memory = [anchors.new_empty(rows, candidates) for _ in range(buffers)]
     for start in range(0, len(anchors), rows):
         cut = [buffer[: len(anchors) - start] for buffer in memory]
