@@ -233,3 +233,15 @@ def test_the_same_bits_for_any_number_of_threads(rule, distance, classes, thread
     for value, count, tile in found[1:]:
         assert (value, count) == found[0][:2]
         assert torch.equal(tile, found[0][2])
+
+
+@pytest.mark.parametrize("positives", [1, 2 * FEW])
+@pytest.mark.parametrize("rule", ["all", "semihard", "contrastive"])
+def test_no_direction_at_distance_zero(rule, positives, level):
+    """Over the distance, a derivative there would be infinite."""
+    negative, positive = torch.tensor([0.0, 4.0, 0.0]), torch.full((positives,), 4.0)
+    positive[0] = 0.0
+    _, _, tile = row_of(rule, negative, positive, rooted=True, margin=3.0, power=1.0)
+    assert tile.isfinite().all()
+    assert (tile[torch.cat([negative, positive]) == 0] == 0).all()
+    assert tile[1] < 0
