@@ -70,7 +70,7 @@ def source(name: str) -> bytes:
         return b""
     beside = Path(path).resolve().parent  # what a module imports from its own folder decides, too
     files = {Path(file).resolve() for each in tuple(sys.modules.values()) if (file := getattr(each, "__file__", None))}
-    return b"".join(each.read_bytes() for each in sorted(files) if beside in each.parents and each.suffix == ".py")
+    return b"".join(each.read_bytes() for each in sorted(files) if beside in each.parents and each.is_file())
 
 
 def output_layer(model: nn.Module) -> nn.Linear | None:

@@ -52,7 +52,7 @@ def judge(rows: Sequence[Row], study: Study, seeds: int, asked_seeds: int) -> tu
         one = "One seed gives no interval: these numbers show what one split gave, not which loss is better."
         return [one, *short, *_left_out(study)], yardstick.name
     strongest = _strongest(rows, study)
-    better = _better(trained, _bars(others, study), study)
+    better = _better(trained, _bars(rows, study), study)
     first = _helps(better, strongest, study) if better else _as_good(trained, yardstick, strongest, study)
     sentences = [first, *_against_plain(others), *_about_decisions(others, study), *_power(others)]
     failed = [row.name for row in rows if None in row.values]
@@ -72,13 +72,15 @@ def _model_free(row: Row, study: Study) -> bool:
     return row.plain and study.candidates[row.name].trained_as == row.name
 
 
-def _bars(others: Sequence[Row], study: Study) -> list[Row]:
+def _bars(rows: Sequence[Row], study: Study) -> list[Row]:
     """The plain answers that a loss has to beat beside plain cross-entropy.
 
-    They are the best by its mean, whether or not it is shown to help, the best that is, and one without a model.
+    They are the best by its mean, whether or not it is shown to help, the best that is, and what needs no model.
     """
-    plain = [row for row in others if row.plain and None not in row.values]
-    bars = [*plain[:1], *_helping(plain)[:1], *(row for row in plain if _model_free(row, study))]
+    yardstick, *others = rows
+    plain = [row for row in others if row.plain]
+    above = [row for row in plain if None not in row.values and goodness(row, study) > goodness(yardstick, study)]
+    bars = [*above[:1], *_helping(plain)[:1], *(row for row in plain if _model_free(row, study))]
     return [row for place, row in enumerate(bars) if row not in bars[:place]]
 
 
