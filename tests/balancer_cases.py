@@ -1,137 +1,83 @@
-"""What the tests of balancers share: building one, a small model of several tasks, and a training of it."""
+"""The balancers that the tests run, each beside its oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import pytest
 import torch
-from torch import Tensor
 
-from cases import normal, uniform
 from equipoise import catalog
-from equipoise.card import Card
-from equipoise.multitask._balancer import Balancer
-from harness import applies
+from oracle import multitask as oracle
 
-BALANCERS = tuple(card for card in catalog.CARDS if card.kind == "balancer")
-LOSS_ONLY = tuple(card for card in BALANCERS if card.name != "grad_norm")
-LEARNED = ("uncertainty_weighting", "impartial_loss_weighting")
-TASKS = ("a", "b", "c")
-KINDS = ("gaussian", "softmax", "laplace")
-
-# Which tasks have a loss, step by step: all, one missing, one alone, none.
-PRESENT = (TASKS, TASKS, ("a", "c"), ("b",), (), TASKS, ("a", "b"), TASKS)
-
-
-class Model(torch.nn.Module):
-    """A trunk and a head for each task."""
-
-    def __init__(self, tasks: Sequence[str] = TASKS, dtype: torch.dtype = torch.float64) -> None:
-        super().__init__()
-        self.trunk = torch.nn.Linear(5, 4, dtype=dtype)
-        self.heads = torch.nn.ModuleList([torch.nn.Linear(4, 1, dtype=dtype) for _ in tasks])
-        self.tasks = tuple(tasks)
-        with torch.no_grad():
-            for name, each in self.named_parameters():
-                each.copy_(normal(name.replace("heads", "head"), *each.shape, scale=0.7))
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        hidden = torch.tanh(self.trunk(features))
-        return {name: head(hidden)[:, 0] for name, head in zip(self.tasks, self.heads, strict=True)}
+CARDS = tuple(card for card in catalog.CARDS if card.kind == "balancer")
+TASKS = ["a", "b", "c"]
+KINDS = {"a": "gaussian", "b": "softmax", "c": "laplace"}
+ORACLES = {
+    "constant_weighting": oracle.Constant,
+    "uncertainty_weighting": oracle.Uncertainty,
+    "dynamic_task_prioritization": oracle.Priority,
+    "dynamic_weight_average": oracle.Average,
+    "impartial_loss_weighting": oracle.Impartial,
+    "famo": oracle.Famo,
+}
+SAMPLES = [(card, options) for card in CARDS for options in card.samples]
 
 
-def losses_of(model: torch.nn.Module, step: int, present: Sequence[str] = TASKS, rows: slice = slice(0, 12)) -> dict:
-    """Mean squared residuals of the tasks that are there, on scales of their own."""
-    scale = {"a": 1.0, "b": 10.0, "c": 0.1}
-    dtype = next(model.parameters()).dtype
-    found = model(normal(f"features {step}", 12, 5, scale=1.0)[rows].to(dtype))
-    truth = {name: normal(f"target {name} {step}", 12, scale=1.0)[rows].to(dtype) for name in found}
+def name_of(value):
+    return getattr(value, "name", None) or str(value)
+
+
+def tasks_of(card, kept=TASKS):
+    return {name: KINDS[name] for name in kept} if card.name == "uncertainty_weighting" else list(kept)
+
+
+def made(card, options=None, kept=TASKS):
+    """A balancer of some of the tasks, in training mode; options that list a number for each task are cut alike."""
+    places = [TASKS.index(name) for name in kept]
+    options = {
+        key: [value[place] for place in places] if isinstance(value, list) else value
+        for key, value in (options or {}).items()
+    }
+    if "shared" in card.required:
+        options["shared"] = [SHARED]
+    return card.module(tasks_of(card, kept), **options)
+
+
+SHARED = torch.tensor([0.3, -0.7], requires_grad=True)
+"""What all losses depend on, for the method that looks at their gradients."""
+
+
+def tensors(losses, dtype=torch.float32):
+    """Losses that depend on `SHARED`, and on nothing else that has a gradient."""
+    pull = SHARED.sum().to(dtype) - SHARED.sum().to(dtype).detach()
     return {
-        name: scale[name] * (predicted - truth[name]).square().mean()
-        for name, predicted in found.items()
-        if name in present
+        name: torch.tensor(loss, dtype=dtype) * (1 + pull * (1 + place))
+        for place, (name, loss) in enumerate(losses.items())
     }
 
 
-def build(card: Card, sample: Mapping[str, Any] = {}, model: Model | None = None, **more: Any) -> Balancer:
-    """A balancer of the model's tasks, under the sample's options."""
-    tasks = TASKS if model is None else model.tasks
-    options: dict[str, Any] = {**sample, **more}
-    for name, value in sample.items():  # a number for each of three tasks, of which there may be two
-        if isinstance(value, list):
-            options[name] = [value[TASKS.index(task)] for task in tasks]
-    named: Any = tasks
-    if card.name == "uncertainty_weighting":
-        named = {name: KINDS[TASKS.index(name)] for name in tasks}
-    if card.name == "grad_norm":
-        options["shared"] = list((model or Model(tasks)).trunk.parameters())
-    built = card.module(named, **options)
-    assert isinstance(built, Balancer)
-    return built
+def history(steps=12, seed=0, absent=True):
+    """Losses and KPIs of some steps; in some of them a task is absent."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for step in range(steps):
+        numbers = torch.rand(6, generator=generator).tolist()
+        losses = {name: 0.1 + 3 * numbers[place] * 0.9**step for place, name in enumerate(TASKS)}
+        if absent and step % 4 == 2:
+            del losses[TASKS[step % 3]]
+        kpis = {name: (int(20 * numbers[3 + place]), 20) for place, name in enumerate(TASKS)}
+        if step % 5 == 3:
+            kpis["a"] = (0, 0)
+        found.append((losses, kpis))
+    return found
 
 
-def kpis(step: int, present: Sequence[str]) -> dict[str, float]:
-    """How well the tasks do, for the balancer that goes by it."""
-    numbers = uniform(f"kpis {step}", 3).tolist()
-    return {name: numbers[TASKS.index(name)] for name in present}
+def step(balancer, losses, kpis=None, number=None):
+    """One call; every third step ends an epoch for those that count them."""
+    given = {"kpis": kpis} if kpis is not None and hasattr(balancer, "update_kpi") else {}
+    total = balancer(losses, **given)
+    if number is not None and number % 3 == 2 and hasattr(balancer, "end_epoch"):
+        balancer.end_epoch()
+    return total
 
 
-def values(step: int, present: Sequence[str] = TASKS) -> dict[str, Tensor]:
-    """Losses above 0, as leaves."""
-    numbers = normal(f"losses {step}", 3, scale=1.0).exp() * torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64)
-    return {name: numbers[TASKS.index(name)].clone().requires_grad_() for name in present}
-
-
-def optimizer(model: Model, balancer: Balancer) -> torch.optim.Optimizer:
-    groups = [{"params": list(model.parameters()), "weight_decay": 0.01}, *balancer.param_groups(lr=0.05)]
-    return torch.optim.AdamW(groups, lr=0.01)
-
-
-def train(
-    model: Model,
-    balancer: Balancer,
-    steps: Sequence[int],
-    present: Callable[[int], Sequence[str]] = lambda step: TASKS,
-    optimise: torch.optim.Optimizer | None = None,
-) -> list[Tensor]:
-    """The totals of a training; an epoch is three steps."""
-    optimise = optimise or optimizer(model, balancer)
-    totals = []
-    for step in steps:
-        there = present(step)
-        total = balancer(losses_of(model, step, there), kpis=kpis(step, there))
-        optimise.zero_grad()
-        total.backward()
-        optimise.step()
-        totals.append(total.detach())
-        if step % 3 == 2:
-            balancer.end_epoch()
-    return totals
-
-
-def state(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def assert_same_state(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """Bit for bit."""
-    assert actual.keys() == expected.keys(), what
-    for name, tensor in expected.items():
-        assert actual[name].dtype == tensor.dtype, f"{what}: {name}"
-        assert torch.equal(actual[name], tensor), f"{what}: {name} is {actual[name]}, expected {tensor}"
-
-
-def each_balancer(line: str, where: Callable[[Card], bool] = lambda card: True) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("card", [applies(line, card) for card in BALANCERS if where(card)])
-
-
-def each_balancer_sample(line: str, where: Callable[[Card], bool] = lambda card: True) -> pytest.MarkDecorator:
-    found = [
-        applies(line, card, sample, name=",".join(f"{key}={value}" for key, value in sample.items()) or "default")
-        for card in BALANCERS
-        if where(card)
-        for sample in card.samples
-    ]
-    return pytest.mark.parametrize(("card", "sample"), found)
+def state_of(balancer):
+    return {name: value.clone() for name, value in balancer.state_dict().items()}

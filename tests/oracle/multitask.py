@@ -1,100 +1,95 @@
-"""Balancers of several tasks, from their papers, in NumPy float64, one step after another.
+"""The balancers as their papers write them: NumPy float64, one task after the other, state in plain dictionaries.
 
-Each takes the losses of the tasks that are there, `{name: value}`, and gives the total, the weight of each loss (the
-derivative of the total), and for those that learn by gradients the derivative with respect to each parameter.
+Each is called with the losses of a step by task (an absent task has none) and gives the total and the weights.
+`follow` says what the learned numbers are, where the balancer has any.
 """
 
+from __future__ import annotations
+
 import math
-from statistics import NormalDist
 
 import numpy as np
 
 
+def shares(values):
+    """Softmax of a dictionary's values."""
+    top = max(values.values())
+    powers = {name: math.exp(value - top) for name, value in values.items()}
+    return {name: power / sum(powers.values()) for name, power in powers.items()}
+
+
 class Constant:
-    def __init__(self, tasks, weights=1.0):
-        self.weights = dict(zip(tasks, np.broadcast_to(weights, len(tasks)), strict=True))
+    def __init__(self, tasks, weights=None):
+        self.constants = dict(zip(tasks, weights or [1.0] * len(tasks), strict=True))
 
     def __call__(self, losses):
-        weights = {name: float(self.weights[name]) for name in losses}
-        return sum(weights[name] * losses[name] for name in losses), weights, {}
+        weights = {name: self.constants[name] for name in losses}
+        return sum(weights[name] * loss for name, loss in losses.items()), weights
 
 
 class Uncertainty:
-    """Kendall, Gal, Cipolla 2018: eq. 5 (gaussian), eq. 10 (softmax), the negative log-likelihood of a Laplace density;
-    Liebel, Koerner 2018, eq. 3 (log1p). s is what is learned, `parameters`, and where it began, `start`.
-    """
+    """Kendall et al. 2018, eq. 5-10; Liebel and Koerner 2018, eq. 3."""
 
-    def __init__(self, tasks, regularizer="log", init="zero", clamp=(-10.0, 10.0)):
-        self.kinds, self.regularizer, self.init, self.clamp = tasks, regularizer, init, clamp
-        self.parameters = dict.fromkeys(tasks, 0.0)
-        self.start = {}
-
-    def begin(self, name, loss):
-        if loss <= 0:
-            return 0.0
-        if self.regularizer == "log1p":  # 0 = -L/(2 v^2) + 1/(1 + v)
-            return math.log((loss + math.sqrt(loss**2 + 8 * loss)) / 4)
-        return math.log({"gaussian": loss, "softmax": 2 * loss, "laplace": loss}[self.kinds[name]])
+    def __init__(self, tasks, regularizer="log", init="zero"):
+        self.kinds, self.regularizer, self.init = tasks, regularizer, init
+        self.s = dict.fromkeys(tasks, 0.0)
+        self.started = set()
 
     def __call__(self, losses):
-        total, weights, gradient = 0.0, {}, {}
+        total, weights = 0.0, {}
         for name, loss in losses.items():
-            if self.init == "first_batch" and name not in self.start:
-                self.start[name] = self.begin(name, loss)
-            raw = self.start.get(name, 0.0) + self.parameters[name]
-            s = min(max(raw, self.clamp[0]), self.clamp[1])
-            half = self.regularizer == "log1p" or self.kinds[name] == "gaussian"
-            weights[name] = (0.5 if half else 1.0) * math.exp(-s)
-            slope = 1.0 if self.kinds[name] == "laplace" else 0.5
-            cost, steep = (
-                (slope * s, slope) if self.regularizer == "log" else (np.logaddexp(0, s), 1 / (1 + np.exp(-s)))
-            )
+            if self.init == "first_batch" and name not in self.started:
+                self.s[name] = math.log(self.best(name, loss)) if loss > 0 else 0.0
+                self.started.add(name)
+            s, kind = self.s[name], self.kinds[name]
+            if self.regularizer == "log1p":
+                weights[name], cost = math.exp(-s) / 2, math.log(1 + math.exp(s))
+            elif kind == "gaussian":
+                weights[name], cost = math.exp(-s) / 2, s / 2
+            elif kind == "softmax":
+                weights[name], cost = math.exp(-s), s / 2
+            else:
+                weights[name], cost = math.exp(-s), s
             total += weights[name] * loss + cost
-            gradient[name] = steep - weights[name] * loss
-            outward = (raw > self.clamp[1] and gradient[name] < 0) or (raw < self.clamp[0] and gradient[name] > 0)
-            gradient[name] = 0.0 if outward else gradient[name]
-        return total, weights, gradient
+        return total, weights
+
+    def best(self, name, loss):
+        if self.regularizer == "log1p":
+            return (loss + math.sqrt(loss**2 + 8 * loss)) / 4
+        return 2 * loss if self.kinds[name] == "softmax" else loss
 
 
 class Impartial:
     """Liu et al. 2021, section 3.2."""
 
     def __init__(self, tasks):
-        self.parameters = dict.fromkeys(tasks, 0.0)
+        self.s = dict.fromkeys(tasks, 0.0)
 
     def __call__(self, losses):
-        weights = {name: math.exp(self.parameters[name]) for name in losses}
-        gradient = {name: weights[name] * losses[name] - 1 for name in losses}
-        return sum(weights[name] * losses[name] - self.parameters[name] for name in losses), weights, gradient
+        weights = {name: math.exp(self.s[name]) for name in losses}
+        return sum(weights[name] * loss - self.s[name] for name, loss in losses.items()), weights
 
 
 class Priority:
-    """Guo et al. 2018, eq. 1-5; the first indicator starts the average."""
+    """Guo et al. 2018, eq. 3-6."""
 
     def __init__(self, tasks, gamma=1.0, alpha=0.1, normalize=False):
-        self.gamma = dict(zip(tasks, np.broadcast_to(gamma, len(tasks)), strict=True))
+        self.gamma = dict(zip(tasks, gamma, strict=True)) if isinstance(gamma, list) else dict.fromkeys(tasks, gamma)
         self.alpha, self.normalize, self.average = alpha, normalize, {}
 
-    def update(self, kpis):
-        for name, kpi in kpis.items():
-            correct, count = kpi if isinstance(kpi, tuple) else (kpi, 1)
-            if count > 0:
-                new = correct / count
-                old = self.average.get(name, new)
-                self.average[name] = self.alpha * new + (1 - self.alpha) * old
-
-    def weight(self, name):
-        if name not in self.average:
-            return 1.0
-        kpi = min(max(self.average[name], 1e-6), 1.0)
-        return -((1 - kpi) ** float(self.gamma[name])) * math.log(kpi)
-
-    def __call__(self, losses):
-        weights = {name: self.weight(name) for name in losses}
-        if self.normalize:
-            factor = len(weights) / sum(weights.values())
-            weights = {name: weight * factor for name, weight in weights.items()}
-        return sum(weights[name] * losses[name] for name in losses), weights, {}
+    def __call__(self, losses, kpis=()):
+        for name, (correct, count) in dict(kpis).items():
+            if count and name in losses:
+                kpi = correct / count
+                old = self.average.get(name, kpi)
+                self.average[name] = self.alpha * kpi + (1 - self.alpha) * old
+        weights = {}
+        for name in losses:
+            kpi = min(max(self.average.get(name, math.nan), 1e-6), 1.0)
+            weights[name] = 1.0 if name not in self.average else -((1 - kpi) ** self.gamma[name]) * math.log(kpi)
+        if self.normalize and sum(weights.values()):
+            weights = {name: weight * len(weights) / sum(weights.values()) for name, weight in weights.items()}
+        return sum(weights[name] * loss for name, loss in losses.items()), weights
 
 
 class Average:
@@ -105,122 +100,60 @@ class Average:
         self.epoch = {name: [] for name in tasks}
         self.means = {name: [] for name in tasks}
 
-    def end_epoch(self):
-        for name, losses in self.epoch.items():
-            if losses:
-                self.means[name].append(sum(losses) / len(losses))
-                losses.clear()
-
     def __call__(self, losses):
-        rates = {}
         for name, loss in losses.items():
             self.epoch[name].append(loss)
+        ratios = {}
+        for name in losses:
             means = self.means[name]
-            rates[name] = means[-1] / means[-2] if len(means) > 1 else 1.0
-        raised = {name: math.exp(rate / self.temperature) for name, rate in rates.items()}
-        weights = {name: len(losses) * each / sum(raised.values()) for name, each in raised.items()}
-        return sum(weights[name] * losses[name] for name in losses), weights, {}
+            ratios[name] = (means[-1] / means[-2] if len(means) > 1 else 1.0) / self.temperature
+        weights = {name: len(losses) * share for name, share in shares(ratios).items()}
+        return sum(weights[name] * loss for name, loss in losses.items()), weights
 
-
-class Random:
-    """Lin et al. 2022: a softmax of normal numbers. They come from a hash of seed, step and place, in 32 bits."""
-
-    def __init__(self, tasks, seed=0):
-        self.seed, self.step = seed, 0
-
-    def __call__(self, losses):
-        drawn = [math.exp(normal(self.seed, self.step, place)) for place in range(len(losses))]
-        self.step += 1
-        weights = {name: each / sum(drawn) for name, each in zip(losses, drawn, strict=True)}
-        return sum(weights[name] * losses[name] for name in losses), weights, {}
-
-
-def mixed(number):
-    number = (number + 0x9E3779B9) % 2**32
-    number = (number ^ number >> 16) * 0x21F0AAAD % 2**32
-    number = (number ^ number >> 15) * 0x735A2D97 % 2**32
-    return number ^ number >> 15
-
-
-def normal(seed, step, place):
-    bits = mixed(mixed(mixed(seed % 2**32) ^ step) ^ place) // 2**8
-    return NormalDist().inv_cdf((bits + 0.5) / 2**24)
-
-
-class Adam:
-    """Kingma, Ba 2015, algorithm 1, for one number."""
-
-    def __init__(self):
-        self.first = self.second = 0.0
-        self.steps = 0
-
-    def step(self, gradient, rate):
-        self.steps += 1
-        self.first = 0.9 * self.first + 0.1 * gradient
-        self.second = 0.999 * self.second + 0.001 * gradient**2
-        first, second = self.first / (1 - 0.9**self.steps), self.second / (1 - 0.999**self.steps)
-        return -rate * first / (math.sqrt(second) + 1e-8)
+    def end_epoch(self):
+        for name, values in self.epoch.items():
+            if values:
+                self.means[name].append(np.mean(values))
+            self.epoch[name] = []
 
 
 class Famo:
-    """Liu et al. 2023, algorithm 1, with the losses of the next call for those after the step."""
+    """Liu et al. 2023, algorithm 1, with Adam as Kingma and Ba 2015, algorithm 1; weight decay joins the gradient."""
 
-    def __init__(self, tasks, lr=0.025, gamma=0.01, min_losses=0.0):
-        self.rate, self.decay = lr, gamma
-        self.low = dict(zip(tasks, np.broadcast_to(min_losses, len(tasks)), strict=True))
-        self.logits, self.adam, self.before = dict.fromkeys(tasks, 0.0), {name: Adam() for name in tasks}, {}
-
-    def shares(self, names):
-        raised = {name: math.exp(self.logits[name]) for name in names}
-        return {name: each / sum(raised.values()) for name, each in raised.items()}
+    def __init__(self, tasks, lr=0.025, gamma=0.01):
+        self.lr, self.gamma = lr, gamma
+        self.xi = dict.fromkeys(tasks, 0.0)
+        self.m, self.v, self.t = dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0)
+        self.before = {}
 
     def __call__(self, losses):
-        above = {name: loss - float(self.low[name]) + 1e-8 for name, loss in losses.items()}
-        seen = [name for name in losses if name in self.before]
-        z = self.shares(seen)
-        fell = {name: self.before[name] - math.log(above[name]) for name in seen}
-        mean = sum(z[name] * fell[name] for name in seen)
-        for name in seen:
-            slope = z[name] * (fell[name] - mean) + self.decay * self.logits[name]
-            self.logits[name] += self.adam[name].step(slope, self.rate)
-        self.before |= {name: math.log(each) for name, each in above.items()}
-        z = self.shares(losses)
-        c = 1 / sum(z[name] / above[name] for name in losses)
-        total = c * sum(z[name] * math.log(above[name]) for name in losses)
-        return total, {name: c * z[name] / above[name] for name in losses}, {}
+        logs = {name: math.log(loss + 1e-8) for name, loss in losses.items()}
+        both = [name for name in losses if name in self.before]
+        if both:
+            z = shares({name: self.xi[name] for name in both})
+            fall = {name: self.before[name] - logs[name] for name in both}
+            mean = sum(z[name] * fall[name] for name in both)
+            for name in both:
+                slope = z[name] * (fall[name] - mean) + self.gamma * self.xi[name]
+                self.t[name] += 1
+                self.m[name] = 0.9 * self.m[name] + 0.1 * slope
+                self.v[name] = 0.999 * self.v[name] + 0.001 * slope**2
+                first = self.m[name] / (1 - 0.9 ** self.t[name])
+                second = self.v[name] / (1 - 0.999 ** self.t[name])
+                self.xi[name] -= self.lr * first / (math.sqrt(second) + 1e-8)
+        self.before = logs
+        z = shares({name: self.xi[name] for name in losses})
+        over = {name: z[name] / (loss + 1e-8) for name, loss in losses.items()}
+        weights = {name: value / sum(over.values()) for name, value in over.items()}
+        return sum(weights[name] * loss for name, loss in losses.items()), weights
 
 
-class Norms:
-    """Chen et al. 2018, eq. 1-2 and algorithm 1; `norms` gives each loss's gradient norm on the shared parameters."""
-
-    def __init__(self, tasks, alpha=1.5, lr=0.025):
-        self.alpha, self.rate, self.norms = alpha, lr, None
-        self.weights, self.adam, self.first = dict.fromkeys(tasks, 1.0), {name: Adam() for name in tasks}, {}
-
-    def __call__(self, losses):
-        weights = {name: self.weights[name] for name in losses}
-        self.first = {**losses, **self.first}
-        fallen = {name: losses[name] / self.first[name] for name in losses}
-        mean = sum(fallen.values()) / len(losses)
-        sizes = {name: weights[name] * self.norms[name] for name in losses}
-        average = sum(sizes.values()) / len(losses)
-        moved = {}
-        for name in losses:
-            off = sizes[name] - average * (fallen[name] / mean) ** self.alpha
-            slope = np.sign(off) * self.norms[name]
-            moved[name] = max(weights[name] + self.adam[name].step(slope, self.rate), 1e-3)
-        factor = sum(weights.values()) / sum(moved.values())
-        self.weights |= {name: each * factor for name, each in moved.items()}
-        return sum(weights[name] * losses[name] for name in losses), weights, {}
-
-
-BALANCERS = {
-    "constant_weighting": Constant,
-    "uncertainty_weighting": Uncertainty,
-    "dynamic_task_prioritization": Priority,
-    "dynamic_weight_average": Average,
-    "random_loss_weighting": Random,
-    "impartial_loss_weighting": Impartial,
-    "famo": Famo,
-    "grad_norm": Norms,
-}
+def grad_norm_slopes(weights, losses, first, norms, alpha):
+    """The derivative of sum_t |G_t - target_t| with respect to each weight: Chen et al. 2018, eq. 1-2."""
+    rates = {name: losses[name] / first[name] for name in losses}
+    mean_rate = np.mean(list(rates.values()))
+    sizes = {name: weights[name] * norms[name] for name in losses}
+    mean_size = np.mean(list(sizes.values()))
+    return {
+        name: np.sign(sizes[name] - mean_size * (rates[name] / mean_rate) ** alpha) * norms[name] for name in losses
+    }
