@@ -102,6 +102,8 @@ class Balancer(Loss):
         """The total, and a note of what it was made of."""
         weights, cost = self._weigh(call)
         total = _weighed(call, weights) + cost if any(call.present) else _nothing(call.values)
+        if call.over_ranks:  # what is not finite on one rank makes the step worthless on all, and all must know
+            total = total + torch.where(call.finite, 0.0, torch.nan)
         self._remember(call, weights.detach())
         return total
 

@@ -101,6 +101,8 @@ class DynamicTaskPrioritization(Balancer):
 
     @torch.no_grad()
     def _update(self, kpis: Mapping[str, Kpi], like: Tensor, moves: Tensor) -> None:
+        if not isinstance(kpis, Mapping):
+            raise TypeError(f"`kpis` must be a mapping from tasks, got {checks.describe(kpis)}")
         known(kpis, "kpis", self.tasks)
         pairs = torch.stack([_pair(name, kpis.get(name), like, self.sync) for name in self.tasks])
         correct, count = distributed.sum_over_ranks(pairs, self.sync).unbind(1)
@@ -130,6 +132,8 @@ def _pair(name: str, kpi: Kpi | None, like: Tensor, sync: bool) -> Tensor:
             raise ValueError(f"`kpis[{name!r}]` must be (correct, count) with `sync=True`, got {checks.describe(kpi)}")
         checks.scalar(f"kpis[{name!r}]", kpi, 0, 1)
         kpi = (kpi, 1.0)
+    if len(kpi) != 2:
+        raise ValueError(f"`kpis[{name!r}]` must be a number or (correct, count), got {checks.describe(kpi)}")
     correct, count = (_number(each, like) for each in kpi)
     if checks.can_read_values(correct) and not 0 <= correct <= count:
         raise ValueError(f"`kpis[{name!r}]` must be (correct, count) with correct from 0 to count, got {kpi!r}")

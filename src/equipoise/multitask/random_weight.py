@@ -31,6 +31,8 @@ class RandomLossWeighting(Balancer):
         tasks: their names.
         seed: where the numbers start. They depend on it, on the step and on the task's name alone: not on torch's
             generator, and are the same on all ranks. Default: `0`.
+        sync: whether a task is there that any rank has; without it, weights differ between ranks in a step where one
+            lacks a task. Default: `False`.
 
     Shape:
         `losses`: a scalar by task, or `[T]`; a scalar comes out.
@@ -49,8 +51,8 @@ class RandomLossWeighting(Balancer):
     steps: Tensor
     streams: Tensor
 
-    def __init__(self, tasks: Sequence[str], *, seed: int = 0) -> None:
-        super().__init__(tasks)
+    def __init__(self, tasks: Sequence[str], *, seed: int = 0, sync: bool = False) -> None:
+        super().__init__(tasks, sync=sync)
         self.seed = checks.whole("seed", seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         streams = torch.tensor([zlib.crc32(name.encode()) for name in self.tasks]) << 20

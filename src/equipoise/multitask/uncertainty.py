@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from .. import checks
 from ..card import Card
+from ..reduction import check_reduction
 from ._balancer import Balancer, Call, one_each
 
 KINDS = ("gaussian", "softmax", "laplace")
@@ -150,7 +151,7 @@ def scaled_softmax_cross_entropy(
 
     Raises:
         TypeError: if `input` or `log_variance` is not a floating-point tensor.
-        ValueError: if `log_variance` is not 0-d.
+        ValueError: if `log_variance` is not 0-d, or `reduction` is none of those.
 
     Example:
         >>> import torch
@@ -165,6 +166,7 @@ def scaled_softmax_cross_entropy(
     References:
         Kendall, Gal, Cipolla, CVPR 2018, eq. 8-10.
     """
+    check_reduction(reduction)
     if checks.scores("log_variance", log_variance).ndim:
         raise ValueError(f"`log_variance` must be a 0-d tensor, got {checks.describe(log_variance)}")
     dtype = torch.promote_types(checks.scores("input", input).dtype, torch.float32)
