@@ -125,8 +125,10 @@ def test_of_a_loss_the_smaller_is_the_better(study: Study) -> None:
 
 def test_a_remedy_that_is_better_but_noisy_is_a_plain_answer_all_the_same(study: Study) -> None:
     """A loss has to beat it, too, though it is not shown to help."""
-    noisy = [value + 0.07 + 0.08 * (-1) ** seed for seed, value in enumerate(shifted(0, trained=False))]
-    comparison = verdict(study, softmax_focal=shifted(0.05, OTHER_NOISE), prior_corrected=noisy)
+    wide = [0.1 * (-1) ** seed for seed in range(len(NOISE))]
+    comparison = verdict(
+        study, softmax_focal=shifted(0.05, OTHER_NOISE), prior_corrected=shifted(0.07, wide, trained=False)
+    )
     rows = {row.name: row for row in comparison.rows}
     assert rows["softmax_focal"].difference.sign == 1
     assert rows["prior_corrected"].difference.sign == 0
@@ -135,8 +137,8 @@ def test_a_remedy_that_is_better_but_noisy_is_a_plain_answer_all_the_same(study:
 
 
 def test_a_loss_that_diverged_on_a_seed_is_not_said_to_help(study: Study) -> None:
-    values = [None, *shifted(0.1, OTHER_NOISE)[1:]]
-    comparison = verdict(study, softmax_focal=values)
+    values = [value + 0.1 + each for value, each in zip(PLAIN, OTHER_NOISE, strict=True)]
+    comparison = verdict(study, softmax_focal=results(None, *values[1:]))
     row = next(row for row in comparison.rows if row.name == "softmax_focal")
     assert row.difference.verdict == "no evidence"
     assert comparison.winner == "cross_entropy"

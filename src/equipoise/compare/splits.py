@@ -64,12 +64,13 @@ def shares(problem: Problem) -> tuple[float, float]:
 def overlap(problem: Problem, order: Order | None = None) -> float:
     """Test rows, or classes, per training one, which decides how far the scores of different seeds go together.
 
-    By groups, which may be few and uneven, it is the mean of what the splits are. By time no two seeds share a test
-    row, and it is more than enough.
+    By groups, which may be few and uneven, it is the mean of what the splits are, and not less than was meant. By time
+    no two seeds share a test row, and it is more than enough.
     """
     if order is not None and order.by == "group":
         cuts = [split(problem, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
-        return float(np.mean([len(cut.test) / max(len(cut.train), 1) for cut in cuts]))
+        meant = TEST / (1 - VALIDATION - TEST)
+        return max(meant, float(np.mean([len(cut.test) / max(len(cut.train), 1) for cut in cuts])))
     validation, test = shares(problem)
     return test / (1 - validation - test)
 
