@@ -148,7 +148,7 @@ def train(
             for rows in all_rows:
                 optimizer.zero_grad()
                 value = loss(model(features.dense(rows).to(plan.device)), targets[rows.to(plan.device)])
-                value.backward()
+                value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 total += value.detach() * len(rows)
