@@ -242,3 +242,15 @@ def test_a_model_of_ones_own_gives_embeddings(file: Path, tmp_path: Path, monkey
     assert own.problem.num_outputs == EMBEDDING == 64
     result = run_job(own, Job.of(own, "supcon", 0, own.settings[0], "final"))
     assert result["supcon"]["test"]["overall"]["map_at_r"] > 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01])
+def test_the_last_layer_of_cross_entropy_starts_as_the_seed_says_and_is_trained_with_the_model(
+    study: Study, rate: float
+) -> None:
+    make = candidates()[YARDSTICK].make
+    assert make is not None
+    with training.seeded(1, "cpu"):
+        start = make(torch.arange(8), EMBEDDING)
+    fitted = jobs.fit(study, Job.of(study, YARDSTICK, 1, Settings(rate, 0.0), "trial"))
+    assert torch.equal(fitted.loss.head.weight, start.head.weight) == (rate == 0)  # type: ignore[union-attr]

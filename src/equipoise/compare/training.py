@@ -100,7 +100,7 @@ def best_constant(loss: nn.Module, targets: Tensor, outputs: int) -> Tensor:
 
 
 def train(
-    loss: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
     features: Features,
     targets: Tensor,
     bias: Tensor,
@@ -113,7 +113,7 @@ def train(
     """Train a fresh model.
 
     Args:
-        loss: called as `loss(scores, targets)`; on the device of the plan. Parameters of its own are trained, too.
+        loss: called as `loss(scores, targets)`; on the device of the plan. A module's own parameters are trained, too.
         features: of the training rows.
         targets: the loss's targets [N] or [N, C].
         bias: what the biases of the scores start at, one per score.
@@ -132,7 +132,8 @@ def train(
                 layer.bias.copy_(bias)
         model, targets = model.to(plan.device), targets.to(plan.device)
         steps = plan.steps(len(features))
-        parameters = [*model.parameters(), *loss.parameters()]
+        own = loss.parameters() if isinstance(loss, nn.Module) else ()
+        parameters = [*model.parameters(), *own]
         optimizer = torch.optim.AdamW(
             parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -147,7 +148,7 @@ def train(
             for rows in all_rows:
                 optimizer.zero_grad()
                 value = loss(model(features.dense(rows).to(plan.device)), targets[rows.to(plan.device)])
-                value.backward()
+                value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 total += value.detach() * len(rows)
