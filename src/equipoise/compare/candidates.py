@@ -42,9 +42,14 @@ class Candidate:
     card: Card | None = None
 
     @property
+    def trained(self) -> bool:
+        """Whether it has trainings of its own."""
+        return self.make is not None
+
+    @property
     def trained_as(self) -> str:
         """The candidate whose trained model it uses: its own, or the yardstick's."""
-        return YARDSTICK if self.make is None else self.name
+        return self.name if self.trained else YARDSTICK
 
     @property
     def independent(self) -> bool:

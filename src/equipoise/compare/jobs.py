@@ -16,6 +16,7 @@ from .gradients import gradient_norms
 from .splits import split
 from .store import Key
 from .study import Study
+from .tasks.study import TaskStudy
 from .trials import Settings
 
 # How many points of a training curve are worth their time.
@@ -73,7 +74,7 @@ class Fitted:
 _last: tuple[tuple[str, int], tuple[dict[str, Part], features.Preprocessing]] | None = None
 
 
-def _parts(study: Study, seed: int) -> tuple[dict[str, Part], features.Preprocessing]:
+def parts_of(study: Study, seed: int) -> tuple[dict[str, Part], features.Preprocessing]:
     """The training, validation and test rows of a seed, and the preprocessing that the first of them decide."""
     global _last
     if _last is None or _last[0] != (study.identity, seed):
@@ -91,7 +92,7 @@ def _parts(study: Study, seed: int) -> tuple[dict[str, Part], features.Preproces
 
 def fit(study: Study, job: Job) -> Fitted:
     """Train what the job says; the same numbers each time."""
-    parts, preprocessing = _parts(study, job.seed)
+    parts, preprocessing = parts_of(study, job.seed)
     train, candidate = parts["train"], study.candidates[job.candidate]
     assert candidate.make is not None  # only what is trained has jobs
     outputs = study.problem.num_outputs
@@ -112,7 +113,7 @@ def fit(study: Study, job: Job) -> Fitted:
     trained = training.train(
         loss, train.features, train.targets, bias, study.plan, job.settings, job.seed, after_epoch=record
     )
-    curve["train_loss"] = [_finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
+    curve["train_loss"] = [finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
     return Fitted(loss, trained, curve, parts, preprocessing)
 
 
@@ -123,6 +124,10 @@ def run_job(study: Study, job: Job) -> Result:
         For each candidate `validation` scores, and of a final training `test` scores, `seconds`, `steps`, `curve` and
         `gradient_norms`: None where nothing was trained.
     """
+    if isinstance(study, TaskStudy):
+        from .tasks.jobs import run_task_job  # here, because it takes its parts from this module
+
+        return run_task_job(study, job)
     with training.one_thread():
         fitted = fit(study, job)
         names = [name for name, each in study.candidates.items() if each.trained_as == job.candidate]
@@ -197,5 +202,6 @@ def _about_training(study: Study, job: Job, fitted: Fitted) -> Result:
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value where JSON can hold it, else None."""
     return value if math.isfinite(value) else None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,7 @@ def train(
     settings: Settings,
     seed: int,
     after_epoch: Callable[[int, nn.Module], None] = lambda *_: None,
+    further_groups: Callable[[nn.Module], Sequence[Mapping[str, Any]]] = lambda _: (),
 ) -> Trained:
     """Train a fresh model.
 
@@ -118,6 +120,8 @@ def train(
         settings: what is tuned.
         seed: decides the weights to start from and the batches, and nothing else does.
         after_epoch: called with the number of epochs done and the model, which it leaves alone.
+        further_groups: called with the model before the first step; gives groups of parameters of the loss's own for
+            the optimizer.
     """
     with _seeded(seed, plan.device):
         model = models.build(plan.model, features.width, len(bias))
@@ -128,7 +132,10 @@ def train(
         model, targets = model.to(plan.device), targets.to(plan.device)
         steps = plan.steps(len(features))
         optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            [{"params": list(model.parameters())}, *further_groups(model)],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))

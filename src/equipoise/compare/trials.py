@@ -38,8 +38,8 @@ def settings(model: str, count: int) -> list[Settings]:
         Settings(default, WEIGHT_DECAY),
         *(
             Settings(
-                _rounded(default * SPAN ** (2 * _halton(index, 2) - 1)),
-                _rounded(SMALLEST_DECAY * 10 ** (decades * _halton(index, 3))),
+                rounded(default * SPAN ** (2 * halton(index, 2) - 1)),
+                rounded(SMALLEST_DECAY * 10 ** (decades * halton(index, 3))),
             )
             # The first point of the sequence has the default learning rate again.
             for index in range(2, count + 1)
@@ -55,7 +55,7 @@ def best(values: Sequence[float | None], larger_is_better: bool) -> int:
     return ranked.index(max(ranked))
 
 
-def _halton(index: int, base: int) -> float:
+def halton(index: int, base: int) -> float:
     """The digits of `index` in a base, mirrored at the point."""
     value, place = 0.0, 1.0
     while index:
@@ -65,6 +65,6 @@ def _halton(index: int, base: int) -> float:
     return value
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Two significant digits: what a person can type."""
     return float(f"{value:.1e}")

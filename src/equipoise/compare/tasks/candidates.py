@@ -1,0 +1,155 @@
+"""The ways to weigh the losses of several tasks: not at all, by constants, or by a balancer of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from torch import nn
+
+import equipoise
+from equipoise.card import Card
+from equipoise.catalog import CARDS
+
+from .. import trials
+from ..candidates import Candidate
+from ..errors import CompareError
+from ..readers import near_names
+from ..trials import Settings, rounded
+from .task import Task
+
+SINGLE = "single_task"
+EQUAL = "equal_weights"
+CONSTANT = "constant_weighting"
+# Without a balancer: what one has to be better than.
+PLAIN = (EQUAL, CONSTANT)
+# The weights that are tried lie between 1/10 and 10, before they are brought to the sum of the plain one.
+SPAN = 10.0
+
+Build = Callable[[Sequence[Task], "TaskSettings", Sequence[nn.Parameter]], nn.Module]
+
+
+@dataclass(frozen=True)
+class TaskSettings(Settings):
+    """What is tuned, of every candidate the same learning rates and weight decays.
+
+    Attributes:
+        weights: of the tasks; only constant weighting takes them.
+    """
+
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TaskCandidate(Candidate):
+    """A way to weigh.
+
+    Attributes:
+        only: the one task that is trained, for a single-task model; else None.
+        balancer: builds what weighs, from the tasks, the settings and the parameters of the last shared layer.
+    """
+
+    only: str | None = None
+    balancer: Build | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has trainings of its own: every one has."""
+        return True
+
+    @property
+    def trained_as(self) -> str:
+        """The candidate whose trained model it uses: its own."""
+        return self.name
+
+
+def settings(model: str, count: int, tasks: int) -> list[TaskSettings]:
+    """The trials of `trials.settings`, each with weights for constant weighting: all 1, then drawn at random.
+
+    A larger count keeps the points of a smaller one.
+    """
+    generator = np.random.default_rng(0)
+    found = []
+    for index, each in enumerate(trials.settings(model, count)):
+        drawn = SPAN ** generator.uniform(-1, 1, tasks) if index else np.ones(tasks)
+        weights = tuple(rounded(weight) for weight in (tasks * drawn / drawn.sum()).tolist())
+        found.append(TaskSettings(each.learning_rate, each.weight_decay, weights))
+    return found
+
+
+def single(task: str) -> str:
+    """The name of the single-task model of a task among the trainings."""
+    return f"{SINGLE}-{task}"
+
+
+def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
+    """All candidates by name: the single-task models first, then constant weights, then every balancer."""
+    found = [
+        TaskCandidate(single(task.name), f"a model for {task.name} alone", None, None, task.name, _equal)
+        for task in tasks
+    ]
+    found.append(TaskCandidate(EQUAL, "the plain sum of the losses", None, None, None, _equal))
+    for card in CARDS:
+        if "tasks" in card.problems:
+            found.append(TaskCandidate(card.name, card.summary, None, card, None, partial(_from_card, card)))
+    return {each.name: each for each in found}
+
+
+def choose(tasks: Sequence[Task], names: str | None) -> dict[str, TaskCandidate]:
+    """The candidates that were asked for, always with the single-task models and constant weights.
+
+    Args:
+        tasks: what is trained.
+        names: names of balancers separated by commas; None for all.
+
+    Raises:
+        CompareError: for a name that is none.
+    """
+    known = candidates(tasks)
+    if names is None:
+        return known
+    always = {single(task.name) for task in tasks} | set(PLAIN)
+    offered = [name for name in known if name not in {single(task.name) for task in tasks}]
+    asked = [part for part in (part.strip() for part in names.split(",")) if part]
+    if not asked:
+        raise CompareError(f"no balancer is named by {names!r}; choose from {', '.join(offered)}")
+    for name in asked:
+        if name in offered or name == SINGLE:
+            continue
+        if any(card.name == name for card in CARDS):
+            raise CompareError(
+                f"the loss {name!r} does not weigh tasks; choose from {', '.join(offered)}"
+                " (the loss of a task stands in --target, as COLUMN:KIND:LOSS)"
+            )
+        near = near_names(name, offered)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose from {', '.join(offered)}"
+        raise CompareError(f"there is no balancer {name!r}; {hint}")
+    return {name: each for name, each in known.items() if name in always or name in asked}
+
+
+def kind(task: Task) -> str:
+    """What uncertainty weighting takes the loss of a task for."""
+    if task.kind != "regression":
+        return "softmax"
+    return "gaussian" if task.loss == "squared_error" else "laplace"
+
+
+def _equal(tasks: Sequence[Task], _: TaskSettings, __: Sequence[nn.Parameter]) -> nn.Module:
+    return equipoise.ConstantWeighting([task.name for task in tasks], {task.name: 1.0 for task in tasks})
+
+
+def _from_card(
+    card: Card, tasks: Sequence[Task], chosen: TaskSettings, shared: Sequence[nn.Parameter]
+) -> nn.Module:
+    """Build a balancer with its defaults, from what it asks for: names, kinds, tuned weights or parameters."""
+    names = [task.name for task in tasks]
+    module: Callable[..., nn.Module] = card.module
+    if card.module is equipoise.ConstantWeighting:
+        return module(names, dict(zip(names, chosen.weights, strict=True)))
+    if card.module is equipoise.UncertaintyWeighting:
+        return module({task.name: kind(task) for task in tasks})
+    if card.name == "grad_norm":
+        return module(names, shared)
+    return module(names)
