@@ -110,8 +110,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column to learn; a,b,c for several labels of 0 and 1; a:binary,b:regression,c:multiclass for several"
-            " tasks of one network, and what their losses should weigh (c:multiclass:softmax_focal names a loss).",
+            help="The column to learn; a,b,c for several labels of 0 and 1; a:binary,b:regression,c:multiclass for"
+            " several tasks of one network, and what their losses should weigh (c:multiclass:softmax_focal names a"
+            " loss).",
             show_default="the last column",
         ),
     ] = None,

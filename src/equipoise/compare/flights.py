@@ -23,8 +23,10 @@ TARGET = "cancelled:binary,arr_delay:regression,carrier:multiclass"
 # Known only afterwards: no feature for anything, whichever target is asked for.
 OUTCOMES = ("cancelled", "arr_delay")
 DAY = "date"
-ROWS = 40_000
+ROWS = 100_000
 WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # In miles per hour; the strongest surface wind ever measured was 253, and one cell of the source holds 1,048.
 STRONGEST_WIND = 253.0
 NOTES = (
@@ -75,9 +77,9 @@ def joined(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     here = flights[["origin", "time_hour"]].merge(sky, how="left", on=["origin", "time_hour"], validate="many_to_one")
     days = pd.to_datetime(flights[["year", "month", "day"]])
     columns: Mapping[str, object] = {
-        DAY: days.dt.strftime("%Y-%m-%d"),
-        "month": days.dt.strftime("%b"),
-        "weekday": days.dt.strftime("%a"),
+        DAY: days.dt.date.astype(str),
+        "month": np.array(MONTHS)[days.dt.month - 1],
+        "weekday": np.array(WEEKDAYS)[days.dt.day_of_week],
         "sched_dep_minute": _minutes(flights["sched_dep_time"]),
         "sched_arr_minute": _minutes(flights["sched_arr_time"]),
         "origin": flights["origin"],

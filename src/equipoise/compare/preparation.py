@@ -136,6 +136,7 @@ def order_of(frame: pd.DataFrame, request: Request) -> splits.Order | None:
 
 
 def about_order(order: splits.Order | None) -> list[str]:
+    """A note on how the rows are split, where not at random."""
     if order is None:
         return []
     groups = f"{int(order.ranks.max()) + 1:,}"

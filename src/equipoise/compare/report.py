@@ -14,7 +14,8 @@ from . import charts
 from .charts.panels import half_of_the_gradient
 from .charts.svg import digits, signed, ticks
 
-LOWER_IS_BETTER = ("log loss", "brier", "calibration error")
+LOWER_IS_BETTER = ("log loss", "brier", "calibration error", "RMSE", "mean absolute error")
+ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²"}
 GROUPS = {"head": "Head", "middle": "Middle", "tail": "Tail"}
 
 # What a document may lack: an older one, or one of a run that left something out.
@@ -88,6 +89,7 @@ def _drawn(document: Mapping[str, Any]) -> dict[str, Any]:
         "headline": headline(document),
         "yardstick": "plain cross-entropy",
         "reference": "plain cross-entropy",
+        "one": "loss",
         "best": best,
         "intervals": charts.intervals(candidates, metric, lower_is_better=not document["larger_is_better"]),
         "recalls": _recalls(classes, ordered),
@@ -145,7 +147,7 @@ def scale_of(candidates: Sequence[Candidate]) -> tuple[float, float]:
 
 def in_words(name: str) -> str:
     """`balanced_accuracy` as `balanced accuracy`, and `macro_f1` as `macro F1`."""
-    return re.sub(r"\bf1\b", "F1", name.replace("_", " "))
+    return ABBREVIATED.get(name, re.sub(r"\bf1\b", "F1", name.replace("_", " ")))
 
 
 def _metric_head(name: str) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 from . import metrics, models, profile
 from .statistics import Difference, Estimate
 from .study import Study
-from .summary import CAVEAT, Comparison, Row
+from .summary import CAVEAT, Comparison
 from .verdict import metric_in_words
 
 BAR = 20

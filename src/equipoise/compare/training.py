@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +107,7 @@ def train(
     settings: Settings,
     seed: int,
     after_epoch: Callable[[int, nn.Module], None] = lambda *_: None,
-    further_groups: Callable[[nn.Module], Sequence[Mapping[str, Any]]] = lambda _: (),
+    further_groups: Callable[[nn.Module], Sequence[dict[str, Any]]] = lambda _: (),
 ) -> Trained:
     """Train a fresh model.
 

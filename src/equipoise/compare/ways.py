@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from . import document, saving, summary, terminal
+from .engine import Outcome
+from .study import Study
 from .tasks import document as task_document
 from .tasks import summary as task_summary
 from .tasks import terminal as task_terminal
-from .engine import Outcome
-from .study import Study
 from .tasks.study import TaskStudy
 
 
@@ -35,9 +35,7 @@ class Way:
     save_winner: Callable[[Any, Path], None] | None
 
 
-LOSSES = Way(
-    terminal.show_study, summary.summarize, document.document, terminal.show_comparison, saving.save_winner
-)
+LOSSES = Way(terminal.show_study, summary.summarize, document.document, terminal.show_comparison, saving.save_winner)
 TASKS = Way(
     task_terminal.show_study,
     task_summary.summarize,

@@ -92,9 +92,7 @@ def _scale(low: float, high: float, height: int, lower_is_better: bool, yardstic
     return "".join(drawn)
 
 
-def _row(
-    top: int, name: str, difference: Difference, low: float, high: float, places: int
-) -> tuple[str, str]:
+def _row(top: int, name: str, difference: Difference, low: float, high: float, places: int) -> tuple[str, str]:
     """What is drawn on the scale, and the labels beside it."""
     verdict = MARKS.get(difference.get("verdict") or "", "")
     look = LOOKS.get(difference.get("verdict") or "", "undecided")

@@ -1,4 +1,4 @@
-"""Several targets at once: one shared trunk, a head for each task, and the question what the tasks' losses should weigh.
+"""Several targets at once: one trunk, a head for each task, and the question what the tasks' losses should weigh.
 
 `target` reads what was asked for, `task` says what a task is, `preparation` makes a `study` of the table. `candidates`
 are the ways to weigh, `losses` brings a batch's labels, the tasks' losses and the balancer together, `metrics` scores,

@@ -91,9 +91,11 @@ def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
         for task in tasks
     ]
     found.append(TaskCandidate(EQUAL, "the plain sum of the losses", None, None, None, _equal))
-    for card in CARDS:
-        if "tasks" in card.problems:
-            found.append(TaskCandidate(card.name, card.summary, None, card, None, partial(_from_card, card)))
+    found += [
+        TaskCandidate(card.name, card.summary, None, card, None, partial(_from_card, card))
+        for card in CARDS
+        if "tasks" in card.problems
+    ]
     return {each.name: each for each in found}
 
 
@@ -140,9 +142,7 @@ def _equal(tasks: Sequence[Task], _: TaskSettings, __: Sequence[nn.Parameter]) -
     return equipoise.ConstantWeighting([task.name for task in tasks], {task.name: 1.0 for task in tasks})
 
 
-def _from_card(
-    card: Card, tasks: Sequence[Task], chosen: TaskSettings, shared: Sequence[nn.Parameter]
-) -> nn.Module:
+def _from_card(card: Card, tasks: Sequence[Task], chosen: TaskSettings, shared: Sequence[nn.Parameter]) -> nn.Module:
     """Build a balancer with its defaults, from what it asks for: names, kinds, tuned weights or parameters."""
     names = [task.name for task in tasks]
     module: Callable[..., nn.Module] = card.module

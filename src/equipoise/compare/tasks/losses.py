@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class TaskLosses(nn.Module):
         ends = [0]
         for task in self.tasks:
             ends.append(ends[-1] + task.outputs)
-        return [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        return [slice(*pair) for pair in pairwise(ends)]
 
     def forward(self, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The loss of each task that has a label among the rows.

@@ -7,8 +7,8 @@ Average precision, balanced accuracy, and the errors of a regression in its own 
 or less), so it is shown and decides nothing. A regression is judged by the error that its loss asks for: the root of
 the mean squared error, or the mean absolute error.
 
-Trials are ranked by the geometric mean of the metrics, errors by their inverse. It needs no single-task model: it orders
-as the mean of `± log (M / M_single)` does, and that is Δm for small changes.
+Trials are ranked by the geometric mean of the metrics, errors by their inverse. It needs no single-task model: it
+orders as the mean of `± log (M / M_single)` does, and that is Δm for small changes.
 """
 
 from __future__ import annotations

@@ -54,7 +54,12 @@ def prepare_tasks(request: Request, source: data.Source, wanted: Sequence[Wanted
         fingerprint=source.fingerprint,
         target_reason="as no target was named" if source.tasks == request.target else "as asked",
         notes=(*source.notes, *sampled, *notes, *_unlabelled(counted), *preparation.about_order(order)),
-        warnings=(*thin, *profile.warnings(table, shares, features, order is not None), *_leaks(table, counted)),
+        warnings=(
+            *_nothing_shared(request.model),
+            *thin,
+            *profile.warnings(table, shares, features, order is not None),
+            *_leaks(table, counted),
+        ),
         total_rows=len(source.frame),
         table=table,
         problem=shares,
@@ -113,12 +118,20 @@ def _counted(
         if task.kind == "regression":
             found.append(task)
             continue
-        per_class = [[int((task.labels[cut.test] == index).sum()) for index in range(len(task.classes))] for cut in cuts]
+        per_class = [
+            [int((task.labels[cut.test] == index).sum()) for index in range(len(task.classes))] for cut in cuts
+        ]
         fewest = tuple(np.min(per_class, axis=0).tolist())
         counted, thin = preparation.counted_classes(_alone(task), fewest)
         found.append(replace(task, test_rows=fewest, counted=counted))
         warnings += [f"{task.name}: {sentence}" for sentence in thin]
     return found, len(cuts[0].train), warnings
+
+
+def _nothing_shared(model: str) -> list[str]:
+    if model != "linear":
+        return []
+    return ["a linear model shares nothing between tasks: what their losses weigh changes little more than their steps"]
 
 
 def _alone(task: Task) -> problem.Problem:

@@ -47,6 +47,7 @@ def drawn(document: Mapping[str, Any]) -> dict[str, Any]:
         "headline": headline(document),
         "yardstick": "single-task models",
         "reference": EQUAL,
+        "one": "way",
         "constant": constant,
         "best": next(iter(others), None),
         "looks": LOOKS,
@@ -65,9 +66,7 @@ def drawn(document: Mapping[str, Any]) -> dict[str, Any]:
             "training": panels(
                 candidates, "curve", lambda n, each: charts.training(n, each, plain, scale, "geometric mean")
             ),
-            "weights": panels(
-                candidates, "weights", lambda n, each: charts.weights(n, each["name"], each["weights"])
-            ),
+            "weights": panels(candidates, "weights", lambda n, each: charts.weights(n, each["name"], each["weights"])),
             "calibration": [],
             "gradient_norms": [],
         },

@@ -117,9 +117,7 @@ def summarize(study: TaskStudy, outcome: Outcome, workers: int, asked_seeds: int
             plain=name in candidates.PLAIN,
             values=values[name],
             delta=_estimate(values[name]),
-            tasks={
-                task.name: _of_task(task, results[task.name], changes[name][task.name]) for task in study.tasks
-            },
+            tasks={task.name: _of_task(task, results[task.name], changes[name][task.name]) for task in study.tasks},
             difference=against_single.get(name),
             against_constant=against_constant.get(name),
             **_training(study, outcome, name, results),
@@ -182,9 +180,7 @@ def _of_task(task: Task, results: Sequence[Result], change: Values) -> OfTask:
     )
 
 
-def _training(
-    study: TaskStudy, outcome: Outcome, name: str, results: Mapping[str, Sequence[Result]]
-) -> dict[str, Any]:
+def _training(study: TaskStudy, outcome: Outcome, name: str, results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     """Cost, settings, curves and weights of a candidate's trainings."""
     if name == candidates.SINGLE:
         medians = [_cost(results[task.name]) for task in study.tasks]

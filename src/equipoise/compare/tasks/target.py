@@ -74,5 +74,5 @@ def _task(part: str) -> Wanted:
         near = near_names(said[0], list(KINDS))
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose from {', '.join(KINDS)}"
         raise CompareError(f"--target gives {column!r} the kind {said[0]!r}, which is none; {hint}")
-    kind: Kind = said[0]  # type: ignore[assignment]
+    kind: Kind = said[0]
     return Wanted(column, kind, said[1] if len(said) == 2 else None)

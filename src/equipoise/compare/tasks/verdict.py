@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..statistics import Difference, Estimate
-from . import candidates, metrics
+from . import metrics
 from .study import TaskStudy
 
 if TYPE_CHECKING:
@@ -141,5 +141,5 @@ def signed(estimate: Estimate | None) -> str:
     """`+1.2 ± 0.4 %`."""
     if estimate is None or estimate.mean is None:
         return "not defined"
-    mean = f"{0.0 if abs(estimate.mean) < 0.05 else estimate.mean:+.1f}"
+    mean = "0.0" if abs(estimate.mean) < 0.05 else f"{estimate.mean:+.1f}"
     return f"{mean} %" if estimate.half_width is None else f"{mean} ± {estimate.half_width:.1f} %"
