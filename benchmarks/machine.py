@@ -8,12 +8,12 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from equipoise import kernels
+from equipoise.processor import processor_name
 
 PEERS = ("kornia", "monai", "timm", "balanced-loss", "imbalanced-losses")
 
@@ -21,7 +21,7 @@ PEERS = ("kornia", "monai", "timm", "balanced-loss", "imbalanced-losses")
 def described(threads: int) -> dict[str, Any]:
     """CPU, path of the losses, threads, versions and date."""
     return {
-        "cpu": cpu(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": threads,
@@ -32,13 +32,6 @@ def described(threads: int) -> dict[str, Any]:
         "peers": {name: installed(name) for name in PEERS},
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def cpu() -> str:
-    """The processor's name."""
-    listing = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE) if listing.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def installed(package: str) -> str | None:

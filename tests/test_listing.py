@@ -11,6 +11,9 @@ import pytest
 
 from equipoise.catalog import CARDS, find
 from equipoise.cli import main
+from equipoise.compare.candidates import candidates
+from equipoise.compare.problem import KINDS
+from equipoise.compare.remedies import REMEDIES
 from equipoise.formulas import readable, readable_text
 from equipoise.listing import entry, options
 
@@ -122,3 +125,15 @@ def test_a_formula_reads_as_it_is_meant(latex: str, plain: str) -> None:
 
 def test_a_narrow_terminal_is_no_reason_to_fail(said: Any) -> None:
     assert "gamma" in said("softmax_focal", columns=10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_line_of_a_comparison_can_be_looked_up(said: Any, kind: Any) -> None:
+    overview = said(columns=120)
+    for name, candidate in candidates(kind).items():
+        alone = joined(said(name))
+        assert f"{name} (" in overview
+        if candidate.card is None:
+            assert kind in REMEDIES[name].problems
+            for words in (candidate.summary, REMEDIES[name].recipe, REMEDIES[name].use_when, REMEDIES[name].avoid_when):
+                assert words in alone

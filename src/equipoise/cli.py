@@ -279,12 +279,16 @@ def losses(
 ) -> None:
     """List all losses of the catalogue, or show one in full."""
     from . import listing
+    from .compare.remedies import REMEDIES
 
     console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     if name is None:
         listing.show_all(console)
         return
-    listing.show_one(_card(name), console)
+    if name.lower() in REMEDIES:
+        listing.show_remedy(REMEDIES[name.lower()], console)
+    else:
+        listing.show_one(_card(name), console)
 
 
 @app.command()

@@ -9,13 +9,13 @@ import re
 import textwrap
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 
 import numpy
 import torch
 
 from . import __version__
 from .kernels import Status, status
+from .processor import processor_name
 
 WIDTH = 80
 LABEL = 11
@@ -60,7 +60,7 @@ def collect() -> Information:
         numpy=numpy.__version__,
         python=platform.python_version(),
         platform=platform.platform(),
-        processor=_processor(),
+        processor=processor_name(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         kernels=status(),
@@ -95,12 +95,6 @@ def as_lines(facts: Information) -> str:
 def _line(label: str, text: str) -> str:
     wrapped = textwrap.wrap(text, WIDTH - LABEL, break_long_words=False, break_on_hyphens=False)
     return f"\n{'':{LABEL}}".join([f"{label:{LABEL}}{wrapped[0]}", *wrapped[1:]])
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE) if listing.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _missing(extra: str) -> list[str]:

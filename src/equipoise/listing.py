@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .card import Card
 from .catalog import CARDS
+from .compare.remedies import REMEDIES, Remedy
 from .formulas import readable, readable_text
 
 INDENT = "  "
@@ -59,6 +60,12 @@ def show_all(to: Console) -> None:
         for words in (each.summary, ", ".join(each.calls), each.paper):
             _print(_wrapped(words, width), to)
         _print("", to)
+    _print("also in a comparison", to, "bold underline")
+    _print("", to)
+    for remedy in REMEDIES.values():
+        _print(_title(remedy), to, "bold")
+        _print(_wrapped(remedy.summary, width), to)
+        _print("", to)
     _print("`equipoise losses NAME` shows one in full.", to, "dim")
 
 
@@ -72,6 +79,27 @@ def show_one(card: Card, to: Console) -> None:
         _print(f"\n{title}", to, "bold")
         for start, words in lines:
             _print(_wrapped(words, width, start), to)
+
+
+def show_remedy(remedy: Remedy, to: Console) -> None:
+    """What is compared beside the losses, in full."""
+    width = _width(to)
+    _print(_title(remedy), to, "bold")
+    _print(_wrapped(remedy.summary, width), to)
+    sections = (
+        ("How", remedy.recipe),
+        ("Use it when", remedy.use_when),
+        ("Do without it when", remedy.avoid_when),
+        ("Paper", remedy.paper),
+    )
+    for title, words in sections:
+        if words:
+            _print(f"\n{title}", to, "bold")
+            _print(_wrapped(words, width), to)
+
+
+def _title(remedy: Remedy) -> str:
+    return f"{remedy.name} ({', '.join(remedy.problems)})"
 
 
 Lines = list[tuple[str, str]]

@@ -9,9 +9,10 @@ import torch
 
 import equipoise
 from equipoise.catalog import CARDS
-from equipoise.compare.candidates import PRIOR_CORRECTED, THRESHOLD, YARDSTICK, candidates, choose, log_prior
+from equipoise.compare.candidates import candidates, choose, log_prior
 from equipoise.compare.errors import CompareError
 from equipoise.compare.problem import KINDS, Kind
+from equipoise.compare.remedies import PRIOR_CORRECTED, THRESHOLD, YARDSTICK
 
 LABELS = {
     "multiclass": torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2]),

@@ -120,7 +120,7 @@ def test_single_task_models_that_are_as_good_are_the_first_sentence(study: TaskS
     comparison = verdict(study, uncertainty_weighting=0.0, famo=-0.3)
     assert comparison.verdict[0].startswith(
         "Single-task models will do: no way of training the tasks together is shown to do better. Constant weights"
-        " (equal_weights) have a Δm of 0.0 ± "
+        " (equal_weights) have a Δm of +0.0 ± "
     )
     assert comparison.winner == candidates.SINGLE
     assert "hurts: famo" in comparison.verdict[2]
@@ -136,14 +136,14 @@ def test_a_balancer_that_beats_single_task_models_alone_is_told_so(study: TaskSt
 
 def test_without_balancers_constant_weights_are_compared_alone(study: TaskStudy) -> None:
     comparison = verdict(study)
-    assert comparison.verdict[0].endswith("(equal_weights) have a Δm of 0.0 ± 0.5 %.")
+    assert comparison.verdict[0].endswith("(equal_weights) have a Δm of +0.0 ± 0.5 %.")
     assert not [sentence for sentence in comparison.verdict if sentence.startswith("Against constant")]
 
 
 def test_what_became_of_each_task_is_told(study: TaskStudy) -> None:
     sentence = verdict(study, uncertainty_weighting=0.12).verdict[1]
     assert sentence.startswith(f"Task by task, {BALANCER} against single-task models, larger for better: hit +12.0 ± ")
-    assert "amount 0.0 ± 0.0 % (RMSE 20.0), sort 0.0 ± 0.0 % (balanced accuracy 0.600)." in sentence
+    assert "amount +0.0 ± 0.0 % (RMSE 20.0), sort +0.0 ± 0.0 % (balanced accuracy 0.600)." in sentence
 
 
 def test_one_seed_says_nothing_and_a_short_time_and_divergence_are_named(study: TaskStudy) -> None:

@@ -16,10 +16,7 @@ from equipoise.catalog import CARDS
 from .errors import CompareError
 from .problem import Kind
 from .readers import near_names
-
-YARDSTICK = "cross_entropy"
-PRIOR_CORRECTED = "prior_corrected"
-THRESHOLD = "threshold"
+from .remedies import INVERSE_FREQUENCY, PRIOR_CORRECTED, REMEDIES, THRESHOLD, YARDSTICK
 
 Make = Callable[[Tensor, int], nn.Module]
 
@@ -61,28 +58,23 @@ def candidates(kind: Kind) -> dict[str, Candidate]:
     """All candidates for a kind of problem by name: plain cross-entropy first, the remedies around it last."""
     cards = {card.name: card for card in CARDS if kind in card.problems}
     plain = cards.pop("softmax_cross_entropy" if kind == "multiclass" else "sigmoid_cross_entropy")
-    threshold = Candidate(
-        THRESHOLD, "plain cross-entropy, its decision threshold chosen on validation rows after training", None
-    )
     return {
         YARDSTICK: _candidate(YARDSTICK, f"plain cross-entropy ({plain.name}): the yardstick", plain),
         **{name: _candidate(name, card.summary, card) for name, card in cards.items()},
-        "inverse_frequency": Candidate(
-            "inverse_frequency",
-            "cross-entropy with each class weighted by the inverse of its frequency",
-            _inverse_frequency_softmax if kind == "multiclass" else _inverse_frequency_sigmoid,
+        INVERSE_FREQUENCY: _remedy(
+            INVERSE_FREQUENCY, _inverse_frequency_softmax if kind == "multiclass" else _inverse_frequency_sigmoid
         ),
-        PRIOR_CORRECTED: Candidate(
-            PRIOR_CORRECTED,
-            "plain cross-entropy, its scores corrected for the class frequencies after training",
-            None,
-        ),
-        **({THRESHOLD: threshold} if kind == "binary" else {}),
+        PRIOR_CORRECTED: _remedy(PRIOR_CORRECTED),
+        **({THRESHOLD: _remedy(THRESHOLD)} if kind in REMEDIES[THRESHOLD].problems else {}),
     }
 
 
 def _candidate(name: str, summary: str, card: Card) -> Candidate:
     return Candidate(name, summary, partial(_from_card, card), card)
+
+
+def _remedy(name: str, make: Make | None = None) -> Candidate:
+    return Candidate(name, REMEDIES[name].summary, make)
 
 
 def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import candidates, features, metrics, training
+from . import candidates, features, metrics, remedies, training
 from .gradients import gradient_norms
 from .splits import split
 from .store import Key
@@ -147,9 +147,9 @@ def run_job(study: Study, job: Job) -> Result:
 def remedy(study: Study, name: str, validation: Tensor, fitted: Fitted) -> tuple[Tensor | float, float]:
     """What is done with a trained model's scores: what is subtracted from them, and the threshold for decisions."""
     kind = study.problem.kind
-    if name == candidates.PRIOR_CORRECTED:
+    if name == remedies.PRIOR_CORRECTED:
         return candidates.log_prior(fitted.parts["train"].targets, study.problem.num_outputs, kind), 0.0
-    if name == candidates.THRESHOLD:
+    if name == remedies.THRESHOLD:
         tuned: metrics.Name = study.metric if study.metric in metrics.OF_DECISIONS else "macro_f1"
         scores = validation[:, 0].double().numpy()
         return 0.0, metrics.best_threshold(scores, fitted.parts["validation"].labels, tuned)

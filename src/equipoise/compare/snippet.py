@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import candidates
+from . import remedies
 from .study import Study
 from .summary import Comparison, Row
 
@@ -36,7 +36,7 @@ def snippet(comparison: Comparison) -> str:
 
 def _criterion(study: Study, row: Row) -> list[str]:
     """The line or two that build the loss, as `candidates` does."""
-    if row.name == "inverse_frequency":
+    if row.name == remedies.INVERSE_FREQUENCY:
         if study.problem.kind == "multiclass":
             return [
                 f"counts = equipoise.class_counts(labels, {study.problem.num_outputs})",
@@ -55,9 +55,9 @@ def _criterion(study: Study, row: Row) -> list[str]:
 
 
 def _afterwards(study: Study, row: Row) -> list[str]:
-    if row.name == candidates.THRESHOLD:
+    if row.name == remedies.THRESHOLD:
         return ["# after training: choose the threshold on validation rows, and call scores above it positive"]
-    if row.name != candidates.PRIOR_CORRECTED:
+    if row.name != remedies.PRIOR_CORRECTED:
         return []
     if study.problem.kind == "multiclass":
         counts = f"equipoise.class_counts(labels, {study.problem.num_outputs})"

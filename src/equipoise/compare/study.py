@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import equipoise
+from equipoise.processor import processor_name
 
 from . import columns, metrics, problem, splits, training, trials
 from .candidates import Candidate
@@ -133,12 +134,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """The machine in words."""
-    processor = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = information.read_text().splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), processor)
-    return {"system": platform.platform(), "processor": processor, "cores": str(os.cpu_count())}
+    return {"system": platform.platform(), "processor": processor_name(), "cores": str(os.cpu_count())}
 
 
 @cache

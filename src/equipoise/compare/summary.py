@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import candidates, metrics, splits, statistics, verdict
+from . import metrics, remedies, splits, statistics, verdict
 from .calibration import Bins
 from .engine import Outcome
 from .statistics import Difference, Estimate
@@ -85,8 +85,8 @@ def summarize(study: Study, outcome: Outcome, workers: int, asked_seeds: int | N
         name: tuple(metrics.value(result["test"], study.metric, study.counted) for result in results)
         for name, results in outcome.results.items()
     }
-    reference = values[candidates.YARDSTICK]
-    others = {name: each for name, each in values.items() if name != candidates.YARDSTICK}
+    reference = values[remedies.YARDSTICK]
+    others = {name: each for name, each in values.items() if name != remedies.YARDSTICK}
     compared = statistics.differences(others, reference, splits.OVERLAP, study.larger_is_better)
     rows = [_row(study, name, outcome, values[name], compared.get(name)) for name in outcome.results]
     yardstick = rows[0]
@@ -129,7 +129,7 @@ def _row(
     return Row(
         name=name,
         summary=study.candidates[name].summary,
-        plain=name in (candidates.PRIOR_CORRECTED, candidates.THRESHOLD),
+        plain=name in (remedies.PRIOR_CORRECTED, remedies.THRESHOLD),
         values=values,
         metrics={
             each: _estimate([metrics.value(test, each, study.counted) for test in tests]) for each in metrics.NAMES

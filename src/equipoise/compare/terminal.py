@@ -19,7 +19,7 @@ from . import metrics, models, profile
 from .statistics import Difference, Estimate
 from .study import Study
 from .summary import CAVEAT, Comparison
-from .verdict import metric_in_words
+from .verdict import metric_in_words, signed
 
 BAR = 20
 UNBOUNDED = 1000
@@ -196,9 +196,8 @@ def with_verdict(difference: Difference | None, places: int = 3) -> Text:
     """`+0.012 ± 0.034 ▲`, or nothing for the yardstick."""
     if difference is None or difference.mean is None:
         return Text("")
-    spread = "" if difference.half_width is None else f" ± {difference.half_width:.{places}f}"
     mark, style = {1: ("▲", "green"), -1: ("▼", "red"), 0: (" ", "")}[difference.sign]
-    return Text(f"{difference.mean:+.{places}f}{spread} {mark}", style)
+    return Text(f"{signed(difference, places)} {mark}", style)
 
 
 def short(metric: str) -> str:

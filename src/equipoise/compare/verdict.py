@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import candidates, splits, statistics
+from . import remedies, splits, statistics
 from .study import Study
 
 if TYPE_CHECKING:
     from .summary import Row
 
 PLAIN = {
-    candidates.YARDSTICK: "plain cross-entropy",
-    candidates.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
-    candidates.THRESHOLD: "plain cross-entropy with a tuned threshold",
+    remedies.YARDSTICK: "plain cross-entropy",
+    remedies.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
+    remedies.THRESHOLD: "plain cross-entropy with a tuned threshold",
 }
 
 
@@ -80,7 +80,7 @@ def _helps(better: Sequence[Row], strongest: Row, study: Study) -> str:
     so_do = f"; so {'does' if len(more) == 1 else 'do'} {', '.join(row.name for row in more)}" if more else ""
     return (
         f"{best.name} helps: {metric_in_words(study)} {_number(best, study)} against {_number(strongest, study)} for"
-        f" {PLAIN[strongest.name]}, a difference of {_signed(gap)}{so_do}."
+        f" {PLAIN[strongest.name]}, a difference of {signed(gap)}{so_do}."
     )
 
 
@@ -90,14 +90,14 @@ def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
     if not trained:
         if not strongest.plain:
             return f"{name} alone was trained, and nothing that was done to its scores is shown to help in {metric}."
-        return f"{name} helps: {metric} {_signed(strongest.difference)} over leaving its scores as they are."
+        return f"{name} helps: {metric} {signed(strongest.difference)} over leaving its scores as they are."
     best = trained[0]
     gap = _against([best], strongest, study)[best.name]
     # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
     among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
     return (
         f"{name} will do: no loss is shown to do better. Its {metric} is {_number(strongest, study)}, that of the best"
-        f" trained loss, {best.name}, {_number(best, study)} (difference {_signed(gap)}{among})."
+        f" trained loss, {best.name}, {_number(best, study)} (difference {signed(gap)}{among})."
     )
 
 
@@ -148,9 +148,9 @@ def _number(row: Row, study: Study) -> str:
     return "-" if mean is None else f"{mean:.3f}"
 
 
-def _signed(gap: statistics.Difference | None) -> str:
+def signed(gap: statistics.Estimate | None, places: int = 3) -> str:
     """`+0.012 ± 0.034`."""
     if gap is None or gap.mean is None:
         return "not defined"
-    mean = f"{0.0 if abs(gap.mean) < 5e-4 else gap.mean:+.3f}"
-    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.3f}"
+    mean = f"{0.0 if abs(gap.mean) < 0.5 * 10**-places else gap.mean:+.{places}f}"
+    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.{places}f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .. import verdict
 from ..statistics import Difference, Estimate
 from . import metrics
 from .study import TaskStudy
@@ -107,8 +108,8 @@ def _against(what: str, rows: Sequence[TaskRow], differences: Sequence[Differenc
     judged = [(row.name, each.verdict) for row, each in zip(rows, differences, strict=True) if each is not None]
     if not judged:
         return []
-    found = {verdict: [name for name, said in judged if said == verdict] for verdict in VERDICTS}
-    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names]
+    found = {said: [name for name, each in judged if each == said] for said in VERDICTS}
+    parts = [f"{said}: {', '.join(names)}" for said, names in found.items() if names]
     return [f"Against {what}, {'; '.join(parts)}."]
 
 
@@ -139,7 +140,4 @@ def _sign(difference: Difference | None) -> int:
 
 def signed(estimate: Estimate | None) -> str:
     """`+1.2 ± 0.4 %`."""
-    if estimate is None or estimate.mean is None:
-        return "not defined"
-    mean = "0.0" if abs(estimate.mean) < 0.05 else f"{estimate.mean:+.1f}"
-    return f"{mean} %" if estimate.half_width is None else f"{mean} ± {estimate.half_width:.1f} %"
+    return "not defined" if estimate is None or estimate.mean is None else f"{verdict.signed(estimate, 1)} %"
