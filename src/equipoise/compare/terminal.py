@@ -25,6 +25,7 @@ BAR = 20
 UNBOUNDED = 1000
 MOST_LINES = 6
 MOST_CLASSES = 12
+SHORT = {"average_precision": "AP", "balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}
 # What the table has room for; the report has all.
 FURTHER: tuple[metrics.Name, ...] = ("balanced_accuracy", "macro_f1", "average_precision", "log_loss")
 
@@ -202,8 +203,7 @@ def with_verdict(difference: Difference | None, places: int = 3) -> Text:
 
 def short(metric: str) -> str:
     """A metric's name for the head of a column."""
-    known = {"average_precision": "AP", "balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}
-    return known.get(metric, metric.replace("_", " "))
+    return SHORT.get(metric, metric.replace("_", " "))
 
 
 def print_path(path: str) -> None:

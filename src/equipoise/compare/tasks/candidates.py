@@ -17,11 +17,12 @@ from .. import trials
 from ..candidates import Candidate
 from ..errors import CompareError
 from ..readers import near_names
+from ..remedies import EQUAL_WEIGHTS, REMEDIES, SINGLE_TASK
 from ..trials import Settings, rounded
 from .task import Task
 
-SINGLE = "single_task"
-EQUAL = "equal_weights"
+SINGLE = SINGLE_TASK
+EQUAL = EQUAL_WEIGHTS
 CONSTANT = "constant_weighting"
 # Without a balancer: what one has to be better than.
 PLAIN = (EQUAL, CONSTANT)
@@ -90,7 +91,7 @@ def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
         TaskCandidate(single(task.name), f"a model for {task.name} alone", None, None, task.name, _equal)
         for task in tasks
     ]
-    found.append(TaskCandidate(EQUAL, "the plain sum of the losses", None, None, None, _equal))
+    found.append(TaskCandidate(EQUAL, REMEDIES[EQUAL].summary, None, None, None, _equal))
     found += [
         TaskCandidate(card.name, card.summary, None, card, None, partial(_from_card, card))
         for card in CARDS

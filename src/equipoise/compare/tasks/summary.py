@@ -11,6 +11,7 @@ import numpy as np
 from .. import splits, statistics
 from ..engine import Outcome
 from ..jobs import Result
+from ..remedies import REMEDIES
 from ..statistics import Difference, Estimate
 from . import candidates, metrics, verdict
 from .candidates import TaskSettings
@@ -166,7 +167,7 @@ def _estimate(values: Sequence[float | None]) -> Estimate:
 
 def _summary(study: TaskStudy, name: str) -> str:
     if name == candidates.SINGLE:
-        return f"a model of its own for each of the {len(study.tasks)} tasks: the yardstick"
+        return REMEDIES[name].summary
     return study.candidates[name].summary
 
 

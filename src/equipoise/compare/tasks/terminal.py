@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -44,45 +44,46 @@ def _line(task: Task) -> str:
 
 def show_comparison(comparison: TaskComparison, to: Console) -> None:
     """Print the table and the verdict."""
-    tables = [
-        _table(comparison, beside=True, changes=True),
-        _table(comparison, beside=False, changes=True),
-        _table(comparison, beside=False, changes=False),
-    ]
+    choices = (("beside", "tasks", "time"), ("tasks", "time"), ("tasks",), ("time",))
     spread = f"mean ± 95 % interval over {comparison.seeds} seeds; " if comparison.seeds > 1 else ""
     legend = f"Δm in per cent against single-task models, on test rows, {spread}▲ helps, ▼ hurts"
+    tables = [_table(comparison, parts) for parts in choices]
     terminal.show_answer(tables, legend, CAVEAT, comparison.verdict, to)
 
 
-def _table(comparison: TaskComparison, beside: bool, changes: bool) -> Table:
-    """One line per candidate: Δm, then the metric of each task.
+def _table(comparison: TaskComparison, parts: Collection[str]) -> Table:
+    """One line per candidate: Δm, and what else there is room for.
 
     Args:
         comparison: the answer.
-        beside: whether the difference to constant weights has a column.
-        changes: whether tasks have.
+        parts: `beside` the difference to constant weights, `tasks` the metric of each, and `time`.
     """
-    tasks = comparison.study.tasks if changes else ()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("weights", overflow="fold", min_width=10)
     table.add_column("Δm %", justify="right", no_wrap=True)
-    if beside:
+    if "beside" in parts:
         table.add_column("vs constant", justify="right", no_wrap=True)
-    for task in tasks:
-        head = f"{task.name}\n{terminal.short(metrics.headline(task))} {ARROWS[metrics.sign(task)]}"
-        table.add_column(head, justify="right", overflow="fold")
-    table.add_column("time", justify="right", no_wrap=True)
+    for task in comparison.study.tasks if "tasks" in parts else ():
+        table.add_column(_head(task), justify="right", overflow="fold")
+    if "time" in parts:
+        table.add_column("time", justify="right", no_wrap=True)
     for row in comparison.rows:
-        table.add_row(*_cells(row, tasks, beside))
+        table.add_row(*_cells(row, comparison.study.tasks, parts))
     return table
 
 
-def _cells(row: TaskRow, tasks: Sequence[Task], beside: bool) -> list[Text]:
+def _head(task: Task) -> str:
+    name = metrics.headline(task)
+    words = terminal.short(name) if name in terminal.SHORT else metrics.in_words(name)
+    return f"{task.name}\n{words} {ARROWS[metrics.sign(task)]}"
+
+
+def _cells(row: TaskRow, tasks: Sequence[Task], parts: Collection[str]) -> list[Text]:
     """What stands in a line."""
     cells = [Text(row.name), terminal.with_verdict(row.difference, 1)]
-    if beside:
+    if "beside" in parts:
         cells.append(terminal.with_verdict(row.against_constant, 1))
-    for task in tasks:
+    for task in tasks if "tasks" in parts else ():
         mean = row.tasks[task.name].metrics[metrics.headline(task)].mean
         cells.append(Text("-" if mean is None else f"{mean:.3f}" if mean < 10 else f"{mean:.2f}"))
-    return [*cells, Text(terminal.seconds(row.seconds))]
+    return [*cells, Text(terminal.seconds(row.seconds))] if "time" in parts else cells
