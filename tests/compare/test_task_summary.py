@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_tasks import study_of
 
 from equipoise.compare.engine import Outcome
@@ -28,7 +29,9 @@ def study(tasks_csv: Path) -> TaskStudy:
     """With three ways to weigh, whichever balancers there are."""
     study = study_of(tasks_csv)
     names = (*(single(task.name) for task in study.tasks), candidates.EQUAL, candidates.CONSTANT, BALANCER, "famo")
-    return replace(study, candidates={name: TaskCandidate(name, f"what {name} is", None) for name in names})
+    return replace(
+        study, candidates={name: TaskCandidate(name, f"what {name} is", torch.nn.Identity) for name in names}
+    )
 
 
 def scores(hit: float | None, rmse: float | None, sort: float | None) -> dict[str, Any]:

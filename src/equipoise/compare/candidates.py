@@ -18,7 +18,7 @@ from .problem import Kind
 from .readers import near_names
 from .remedies import INVERSE_FREQUENCY, PRIOR_CORRECTED, REMEDIES, THRESHOLD, YARDSTICK
 
-Make = Callable[[Tensor, int], nn.Module]
+Make = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,9 @@ class Candidate:
     card: Card | None = None
 
     @property
-    def trained(self) -> bool:
-        """Whether it has trainings of its own."""
-        return self.make is not None
-
-    @property
     def trained_as(self) -> str:
         """The candidate whose trained model it uses: its own, or the yardstick's."""
-        return self.name if self.trained else YARDSTICK
+        return YARDSTICK if self.make is None else self.name
 
     @property
     def independent(self) -> bool:

@@ -90,7 +90,7 @@ def run(
     Raises:
         CompareError: where the time was not enough for one seed.
     """
-    trained = [name for name, candidate in study.candidates.items() if candidate.trained]
+    trained = [name for name, candidate in study.candidates.items() if candidate.make is not None]
     several = len(study.settings) > 1
     total = len(trained) * (seeds + len(study.settings) * several)
     deadline = None if time_budget is None else time.monotonic() + time_budget

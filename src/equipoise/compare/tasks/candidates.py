@@ -29,8 +29,6 @@ PLAIN = (EQUAL, CONSTANT)
 # The weights that are tried lie between 1/10 and 10, before they are brought to the sum of the plain one.
 SPAN = 10.0
 
-Build = Callable[[Sequence[Task], "TaskSettings", Sequence[nn.Parameter]], nn.Module]
-
 
 @dataclass(frozen=True)
 class TaskSettings(Settings):
@@ -45,25 +43,13 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True)
 class TaskCandidate(Candidate):
-    """A way to weigh.
+    """A way to weigh: its `make` takes the tasks, the settings and the parameters of the last shared layer.
 
     Attributes:
         only: the one task that is trained, for a single-task model; else None.
-        balancer: builds what weighs, from the tasks, the settings and the parameters of the last shared layer.
     """
 
     only: str | None = None
-    balancer: Build | None = None
-
-    @property
-    def trained(self) -> bool:
-        """Whether it has trainings of its own: every one has."""
-        return True
-
-    @property
-    def trained_as(self) -> str:
-        """The candidate whose trained model it uses: its own."""
-        return self.name
 
 
 def settings(model: str, count: int, tasks: int) -> list[TaskSettings]:
@@ -88,12 +74,11 @@ def single(task: str) -> str:
 def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
     """All candidates by name: the single-task models first, then constant weights, then every balancer."""
     found = [
-        TaskCandidate(single(task.name), f"a model for {task.name} alone", None, None, task.name, _equal)
-        for task in tasks
+        TaskCandidate(single(task.name), f"a model for {task.name} alone", _equal, None, task.name) for task in tasks
     ]
-    found.append(TaskCandidate(EQUAL, REMEDIES[EQUAL].summary, None, None, None, _equal))
+    found.append(TaskCandidate(EQUAL, REMEDIES[EQUAL].summary, _equal))
     found += [
-        TaskCandidate(card.name, card.summary, None, card, None, partial(_from_card, card))
+        TaskCandidate(card.name, card.summary, partial(_from_card, card), card)
         for card in CARDS
         if "tasks" in card.problems
     ]

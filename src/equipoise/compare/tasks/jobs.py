@@ -45,8 +45,8 @@ def run_task_job(study: TaskStudy, job: Job) -> Result:
             return _scores(tasks, losses, training.predict(model, parts[part].features), parts[part].targets)
 
         def start(model: nn.Module) -> list[dict[str, Any]]:
-            assert candidate.balancer is not None  # every candidate of several tasks has one
-            balancer = candidate.balancer(tasks, settings, shared_parameters(model))
+            assert candidate.make is not None  # every candidate of several tasks is trained
+            balancer = candidate.make(tasks, settings, shared_parameters(model))
             return total.start(balancer.to(study.plan.device), settings.learning_rate)
 
         def record(epoch: int, model: nn.Module) -> None:
