@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     )
     from .classification.focal import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
     from .classification.ghm import GHMCLoss, GHMRLoss, ghm_c_loss, ghm_r_loss
+    from .multitask.constant import ConstantWeighting
+    from .multitask.dynamic_weight import DynamicWeightAverage
+    from .multitask.famo import FAMO
+    from .multitask.gradnorm import GradNorm
+    from .multitask.impartial import ImpartialLossWeighting
+    from .multitask.priority import DynamicTaskPrioritization, accuracy_kpi, within_tolerance_kpi
+    from .multitask.random_weight import RandomLossWeighting
+    from .multitask.uncertainty import UncertaintyWeighting, scaled_softmax_cross_entropy
     from .ranking.batch_triplet import BatchTripletLoss, batch_triplet_loss
     from .ranking.contrastive import BatchContrastiveLoss, ContrastiveLoss, batch_contrastive_loss, contrastive_loss
     from .ranking.cosine_embedding import CosineEmbeddingLoss, cosine_embedding_loss
@@ -46,13 +54,20 @@ __all__ = [
     "BatchTripletLoss",
     "ClassBalancedSigmoidFocalLoss",
     "ClassBalancedSoftmaxFocalLoss",
+    "ConstantWeighting",
     "ContrastiveLoss",
     "CosineEmbeddingLoss",
     "CrossBatchMemory",
+    "DynamicTaskPrioritization",
+    "DynamicWeightAverage",
+    "FAMO",
     "GHMCLoss",
     "GHMRLoss",
+    "GradNorm",
+    "ImpartialLossWeighting",
     "InfoNCELoss",
     "MarginRankingLoss",
+    "RandomLossWeighting",
     "RankCrossEntropyLoss",
     "RankHingeLoss",
     "SigmoidCrossEntropyLoss",
@@ -61,6 +76,8 @@ __all__ = [
     "SoftmaxFocalLoss",
     "SupConLoss",
     "TripletLoss",
+    "UncertaintyWeighting",
+    "accuracy_kpi",
     "balanced_cross_entropy",
     "balancing_alpha",
     "batch_contrastive_loss",
@@ -77,12 +94,14 @@ __all__ = [
     "prior_bias",
     "rank_cross_entropy_loss",
     "rank_hinge_loss",
+    "scaled_softmax_cross_entropy",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_cross_entropy",
     "softmax_focal_loss",
     "supcon_loss",
     "triplet_loss",
+    "within_tolerance_kpi",
 ]
 
 _HOME = {
@@ -96,6 +115,14 @@ _HOME = {
     ),
     "classification.focal": ("SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"),
     "classification.ghm": ("GHMCLoss", "GHMRLoss", "ghm_c_loss", "ghm_r_loss"),
+    "multitask.constant": ("ConstantWeighting",),
+    "multitask.dynamic_weight": ("DynamicWeightAverage",),
+    "multitask.famo": ("FAMO",),
+    "multitask.gradnorm": ("GradNorm",),
+    "multitask.impartial": ("ImpartialLossWeighting",),
+    "multitask.priority": ("DynamicTaskPrioritization", "accuracy_kpi", "within_tolerance_kpi"),
+    "multitask.random_weight": ("RandomLossWeighting",),
+    "multitask.uncertainty": ("UncertaintyWeighting", "scaled_softmax_cross_entropy"),
     "ranking.batch_triplet": ("BatchTripletLoss", "batch_triplet_loss"),
     "ranking.contrastive": ("BatchContrastiveLoss", "ContrastiveLoss", "batch_contrastive_loss", "contrastive_loss"),
     "ranking.cosine_embedding": ("CosineEmbeddingLoss", "cosine_embedding_loss"),

@@ -6,6 +6,16 @@ import difflib
 
 from .card import Card
 from .classification import balanced, class_balanced, cross_entropy, focal, ghm
+from .multitask import (
+    constant,
+    dynamic_weight,
+    famo,
+    gradnorm,
+    impartial,
+    priority,
+    random_weight,
+    uncertainty,
+)
 from .ranking import (
     batch_triplet,
     contrastive,
@@ -38,6 +48,14 @@ CARDS: tuple[Card, ...] = (
     info_nce.CARD,
     rank_hinge.CARD,
     rank_cross_entropy.CARD,
+    constant.CARD,
+    uncertainty.CARD,
+    priority.CARD,
+    dynamic_weight.CARD,
+    random_weight.CARD,
+    impartial.CARD,
+    famo.CARD,
+    gradnorm.CARD,
 )
 
 

@@ -1,0 +1,1 @@
+"""Balancers: how much each of several tasks weighs in one loss."""
