@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,58 +23,48 @@ HALF_RANGE = NORMAL / 2
 class Balanced(nn.Module):
     """Called as `total(scores, targets)`, once it knows its balancer.
 
-    A balancer that draws at random does so apart from the batches, which stay the same for every candidate.
-
     Args:
         losses: of all tasks.
-        trained: the names of those that are trained.
+        trained: what the balancer calls each task that is trained, by its name.
     """
 
-    def __init__(self, losses: TaskLosses, trained: Sequence[str]) -> None:
+    balancer: Any
+
+    def __init__(self, losses: TaskLosses, trained: Mapping[str, str]) -> None:
         super().__init__()
         self.losses = losses
-        self.trained = frozenset(trained)
-        self.balancer: nn.Module | None = None
+        self.trained = dict(trained)
         self.weights: dict[str, list[float | None]] = {name: [] for name in trained}
-        self._sums = {name: [0.0, 0] for name in trained}
-        self._chance: Tensor | None = None
+        self._sums = dict.fromkeys(trained, 0.0)
+        self._steps = dict.fromkeys(trained, 0)
 
-    def start(self, balancer: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
+    def start(self, balancer: Any, learning_rate: float) -> list[dict[str, Any]]:
         """Take a balancer; its parameters for the optimizer."""
         self.balancer = balancer
-        groups: list[dict[str, Any]] = balancer.param_groups(lr=FASTER * learning_rate)  # type: ignore[operator]
-        return [group for group in groups if list(group["params"])]
+        groups: list[dict[str, Any]] = balancer.param_groups(lr=FASTER * learning_rate)
+        return groups
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The weighed sum of the losses of the tasks that have a label in the batch; 0 where none has."""
-        assert self.balancer is not None, "a balancer comes first, by `start`"
-        losses = {name: loss for name, loss in self.losses(scores, targets).items() if name in self.trained}
+        found = self.losses(scores, targets)
+        losses = {key: found[name] for name, key in self.trained.items() if name in found}
         if not losses:
             return scores.sum() * 0.0
-        given = {}
         if isinstance(self.balancer, equipoise.DynamicTaskPrioritization):
-            given["kpis"] = self._kpis(scores.detach(), targets, losses)
-        outside = torch.get_rng_state()
-        if self._chance is not None:
-            torch.set_rng_state(self._chance)
-        total: Tensor = self.balancer(losses, **given)
-        self._chance = torch.get_rng_state()
-        torch.set_rng_state(outside)
-        self._remember(losses)
+            total: Tensor = self.balancer(losses, kpis=self._kpis(scores.detach(), targets, losses))
+        else:
+            total = self.balancer(losses)
+        for name, key in self.trained.items():
+            if key in losses:
+                self._sums[name] += float(self.balancer.weights[key])
+                self._steps[name] += 1
         return total
-
-    def _remember(self, losses: Mapping[str, Tensor]) -> None:
-        assert self.balancer is not None
-        weights: Mapping[str, Tensor] = self.balancer.weights  # type: ignore[assignment]
-        for name in losses:
-            self._sums[name][0] += float(weights[name])
-            self._sums[name][1] += 1
 
     def end_epoch(self) -> None:
         """Keep the mean weight of each task, and tell a balancer that goes by epochs."""
-        for name, (total, steps) in self._sums.items():
-            self.weights[name].append(total / steps if steps else None)
-            self._sums[name] = [0.0, 0]
+        for name, steps in self._steps.items():
+            self.weights[name].append(self._sums[name] / steps if steps else None)
+            self._sums[name], self._steps[name] = 0.0, 0
         if isinstance(self.balancer, equipoise.DynamicWeightAverage):
             self.balancer.end_epoch()
 
@@ -82,9 +72,10 @@ class Balanced(nn.Module):
         """How well each task does on the batch, between 0 and 1; what knows nothing has about the same on all."""
         found = {}
         for index, (task, head) in enumerate(zip(self.losses.tasks, self.losses.heads(), strict=True)):
-            if task.name in losses:
+            key = self.trained.get(task.name, "")
+            if key in losses:
                 known = ~targets[:, index].isnan()
-                found[task.name] = kpi(task, scores[known, head], self.losses.labels(index, targets)[1])
+                found[key] = kpi(task, scores[known, head], self.losses.labels(index, targets)[1])
         return found
 
 
