@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,12 @@ def test_the_numbers_are_the_same_each_time(study: TaskStudy) -> None:
     for name in study.candidates:
         first, second = run(study, name), run(study, name)
         assert first | {"seconds": 0} == second | {"seconds": 0}
+
+
+def test_a_study_can_be_sent_to_another_process(study: TaskStudy) -> None:
+    sent = pickle.loads(pickle.dumps(study))
+    assert sent.identity == study.identity
+    assert run(sent, "famo") | {"seconds": 0} == run(study, "famo") | {"seconds": 0}
 
 
 def test_a_single_task_model_is_trained_by_its_task_alone(study: TaskStudy) -> None:

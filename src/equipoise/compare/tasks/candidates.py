@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from ..candidates import Candidate
 from ..errors import CompareError
 from ..readers import near_names
 from ..remedies import EQUAL_WEIGHTS, REMEDIES, SINGLE_TASK
+from ..store import digest
 from ..trials import Settings, rounded
 from .task import Task
 
@@ -28,6 +30,7 @@ CONSTANT = "constant_weighting"
 PLAIN = (EQUAL, CONSTANT)
 # The weights that are tried lie between 1/10 and 10, before they are brought to the sum of the plain one.
 SPAN = 10.0
+FILE_NAME = r"[A-Za-z0-9_]{1,50}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def settings(model: str, count: int, tasks: int) -> list[TaskSettings]:
 
 
 def single(task: str) -> str:
-    """The name of the single-task model of a task among the trainings."""
-    return f"{SINGLE}-{task}"
+    """The name of the single-task model of a task among the trainings; their files are called by it."""
+    return f"{SINGLE}-{task if re.fullmatch(FILE_NAME, task) else digest(task)[:16]}"
 
 
 def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
