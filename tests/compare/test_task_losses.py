@@ -122,6 +122,17 @@ def test_weights_are_kept_epoch_by_epoch_as_their_mean(scores: torch.Tensor) -> 
     assert total.weights == {"hit": [None, 0.5], "amount": [None, 2.0], "sort": [1.0, 1.0]}
 
 
+def test_a_balancer_that_goes_by_epochs_is_told_of_their_ends(scores: torch.Tensor) -> None:
+    total = balanced(equipoise.DynamicWeightAverage(list(HEADS)))
+    for epoch in range(3):
+        total(scores * (1 + epoch), TARGETS)
+        total.end_epoch()
+    first, second, third = zip(*total.weights.values(), strict=True)
+    assert first == second == (1.0, 1.0, 1.0)
+    assert third != second
+    assert sum(third) == pytest.approx(3, abs=1e-5)
+
+
 def test_a_balancer_that_draws_at_random_leaves_the_batches_alone_and_draws_anew(scores: torch.Tensor) -> None:
     total = balanced(equipoise.RandomLossWeighting(list(HEADS)))
     torch.manual_seed(1)

@@ -1,7 +1,7 @@
 """How good each task is, and what all tasks together gained: the mean relative change against single-task models.
 
 `Δm = 1/T Σ ± (M - M_single) / M_single` (Maninis, Radosavovic and Kokkinos, "Attentive Single-Tasking of Multiple
-Tasks", CVPR 2019, eq. 5; Vandenhende et al., "Multi-Task Learning for Dense Prediction Tasks", TPAMI 2021), the sign
+Tasks", CVPR 2019; Vandenhende et al., "Multi-Task Learning for Dense Prediction Tasks", TPAMI 2021), the sign
 such that more is better. A relative change says something only of a metric that is above 0 and whose 0 means something.
 Average precision, balanced accuracy, and the errors of a regression in its own unit are such; R² is none (it may be 0
 or less), so it is shown and decides nothing. A regression is judged by the error that its loss asks for: the root of
