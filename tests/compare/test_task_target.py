@@ -9,7 +9,7 @@ import pytest
 from equipoise.compare.errors import CompareError
 from equipoise.compare.tasks.target import Wanted, wanted
 
-COLUMNS = ("a", "b", "c", "x:y", "p,q", "odd:binary")
+COLUMNS = ("a", "b", "c", "x:y", "p,q", "odd:binary", "this,that:binary")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_columns_with_kinds_are_tasks_in_their_order(target: str, tasks: tuple[W
     assert wanted(target, COLUMNS) == tasks
 
 
-@pytest.mark.parametrize("target", ["a", "a,b,c", "x:y", "p,q", "odd:binary", "a,x:y", "nowhere"])
+@pytest.mark.parametrize("target", ["a", "a,b,c", "x:y", "p,q", "odd:binary", "a,x:y", "this,that:binary", "nowhere"])
 def test_without_kinds_it_is_one_problem_as_before_whatever_columns_are_called(target: str) -> None:
     assert wanted(target, COLUMNS) is None
 

@@ -175,5 +175,5 @@ def _probability(value: float | None) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may be broken after an underscore, a hyphen or a slash, and reads and copies as before."""
-    return Markup("<wbr>").join(re.split("(?<=[_/-])", name))
+    """A name that may be broken after an underscore, a slash or a hyphen (no minus), and reads and copies as before."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/-])(?!\d)", name))
