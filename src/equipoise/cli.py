@@ -52,6 +52,7 @@ class Problem(StrEnum):
     binary = "binary"
     multiclass = "multiclass"
     multilabel = "multilabel"
+    retrieval = "retrieval"
 
 
 class Metric(StrEnum):
@@ -63,6 +64,9 @@ class Metric(StrEnum):
     log_loss = "log_loss"
     brier = "brier"
     calibration_error = "calibration_error"
+    map_at_r = "map_at_r"
+    recall_at_1 = "recall_at_1"
+    recall_at_5 = "recall_at_5"
 
 
 class Cluster(StrEnum):
@@ -118,7 +122,11 @@ def compare(
     ] = None,
     problem: Annotated[
         Problem | None,
-        typer.Option(metavar="KIND", help="binary, multiclass or multilabel.", show_default="inferred from the target"),
+        typer.Option(
+            metavar="KIND",
+            help="binary, multiclass or multilabel; or retrieval, of rows of a class that was not seen in training.",
+            show_default="inferred from the target",
+        ),
     ] = None,
     losses: Annotated[
         str | None,
@@ -134,8 +142,8 @@ def compare(
         typer.Option(
             metavar="NAME",
             help=f"What decides, in the trials and in the verdict: {', '.join(Metric)}.",
-            show_default="balanced_accuracy for several classes, average_precision for two; several tasks: the mean"
-            " relative change",
+            show_default="balanced_accuracy for several classes, map_at_r for retrieval, the mean relative change for"
+            " several tasks, else average_precision",
         ),
     ] = None,
     seeds: Annotated[
@@ -265,7 +273,10 @@ def predict(
         str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own model, where MODEL was trained with one.")
     ] = None,
 ) -> None:
-    """Predict the target of each row of DATA: a CSV with the class and the probability of each."""
+    """Predict the target of each row of DATA: a CSV with the class and the probability of each.
+
+    Of a model for retrieval the embedding of each row, of length 1: e0, e1, ...
+    """
     from .compare.predicting import predict as run
 
     run(saved, data, out, model)

@@ -27,7 +27,8 @@ def study(tasks_csv: Path) -> TaskStudy:
 
 
 def run(study: TaskStudy, name: str, stage: Any = "final", trial: int = 0) -> dict[str, Any]:
-    return run_job(study, Job.of(study, name, 0, study.settings[trial], stage))[name]
+    settings = study.candidates[name].tried(study.settings)[trial]
+    return run_job(study, Job.of(study, name, 0, settings, stage))[name]
 
 
 @pytest.fixture
@@ -128,15 +129,15 @@ def test_equal_weights_are_constant_weights_of_1(study: TaskStudy) -> None:
     equal, constant = run(study, candidates.EQUAL), run(study, candidates.CONSTANT)
     assert equal | {"seconds": 0} == constant | {"seconds": 0}
     assert run(study, candidates.CONSTANT, trial=1)["weights"] != equal["weights"]
-    weights = study.settings[1].weights  # type: ignore[attr-defined]
+    weights = list(dict(study.candidates[candidates.CONSTANT].tried(study.settings)[1].options).values())
     assert [each[0] for each in run(study, candidates.CONSTANT, trial=1)["weights"].values()] == pytest.approx(weights)
 
 
 def test_weights_that_are_tried_are_drawn_evenly_and_a_larger_count_keeps_them() -> None:
-    few, many = candidates.settings("mlp", 3, 3), candidates.settings("mlp", 60, 3)
+    few, many = candidates.weights(3, 3), candidates.weights(60, 3)
     assert many[:3] == few
-    assert few[0].weights == (1.0, 1.0, 1.0)
-    drawn = np.array([each.weights for each in many[1:]])
+    assert few[0] == (1.0, 1.0, 1.0)
+    drawn = np.array(many[1:])
     np.testing.assert_allclose(drawn.sum(axis=1), 3, rtol=0.05)
     largest = np.bincount(drawn.argmax(axis=1), minlength=3)
     assert largest.min() >= 10, "no task is favoured"

@@ -10,10 +10,13 @@ from typing import Any
 from . import models, profile, splits
 from .calibration import Bins
 from .gradients import EDGES
+from .retrieval import measures, splitting
 from .snippet import snippet
 from .statistics import Difference, Estimate
 from .study import Study, machine, versions
-from .summary import CAVEAT, Comparison, Row, class_groups
+from .summary import Comparison, Row, caveat, class_groups
+
+PARTS = ("training", "validation", "test")
 
 
 def document(comparison: Comparison, command: str, report: str, saved: str | None = None) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
     study = comparison.study
     return {
         "verdict": list(comparison.verdict),
-        "caveat": CAVEAT,
+        "caveat": caveat(study),
         "metric": study.metric,
         "larger_is_better": study.larger_is_better,
         "winner": comparison.winner,
@@ -44,15 +47,17 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
 
 def protocol(study: Study, seeds: int, workers: int) -> dict[str, Any]:
     """How the trainings were run."""
+    validation_share, test_share = splits.shares(study.problem)
     return {
         **asdict(study.plan),
         "model_in_words": models.describe(study.plan.model),
         "seeds": list(range(seeds)),
-        "trials": [asdict(each) for each in study.settings],
-        "validation_share": splits.VALIDATION,
-        "test_share": splits.TEST,
-        "split": "stratified" if study.order is None else study.order.by,
+        "trials": [each.as_json() for each in study.settings],
+        "validation_share": validation_share,
+        "test_share": test_share,
+        "split": _split(study),
         "split_column": None if study.order is None else study.order.column,
+        **_of_retrieval(study),
         "workers": workers,
     }
 
@@ -68,7 +73,28 @@ def circumstances(command: str, report: str) -> dict[str, Any]:
     }
 
 
+def _of_retrieval(study: Study) -> dict[str, Any]:
+    """What there is to say of the protocol where whole classes are split."""
+    if study.problem.kind != "retrieval":
+        return {}
+    return {
+        "classes": dict(zip(PARTS, splitting.shares(len(study.problem.classes)), strict=True)),
+        "embedding": study.problem.num_outputs,
+        "most_per_class": measures.MOST_PER_CLASS,
+        "most_queries": measures.MOST_QUERIES,
+    }
+
+
+def _split(study: Study) -> str:
+    """How the rows are split: `stratified`, by `group`, by `time`, or by `class`."""
+    if study.problem.kind == "retrieval":
+        return "class"
+    return "stratified" if study.order is None else study.order.by
+
+
 def _candidate(row: Row, study: Study) -> dict[str, Any]:
+    candidate = study.candidates[row.name]
+    tuned = row.seconds is not None or candidate.trained_as != row.name  # there is a model, its own or another's
     return {
         "name": row.name,
         "summary": row.summary,
@@ -80,8 +106,8 @@ def _candidate(row: Row, study: Study) -> dict[str, Any]:
         "groups": {name: None if each is None else estimate(each) for name, each in row.groups.items()},
         "seconds": row.seconds,
         "milliseconds_per_step": row.milliseconds_per_step,
-        "chosen": asdict(row.chosen),
-        "trials": len(study.settings),
+        "chosen": row.chosen.as_json() if tuned else None,
+        "trials": len(candidate.tried(study.settings)) if tuned else 0,
         "curve": row.curve,
         "calibration": _calibration(row.calibration),
         "gradient_norms": None if row.gradient_norms is None else {"edges": EDGES, **row.gradient_norms},
@@ -99,8 +125,10 @@ def difference(found: Difference) -> dict[str, Any]:
     return {**estimate(found), **{name: getattr(found, name) for name in names}}
 
 
-def _calibration(bins: Bins) -> dict[str, Any]:
-    """The mean confidence and the share that came true, per bin; None in an empty one."""
+def _calibration(bins: Bins) -> dict[str, Any] | None:
+    """The mean confidence and the share that came true, per bin; None in an empty one, and where all are empty."""
+    if not any(bins.rows):
+        return None
 
     def means(sums: list[float]) -> list[float | None]:
         return [total / rows if rows else None for total, rows in zip(sums, bins.rows, strict=True)]
@@ -129,6 +157,8 @@ def about_data(study: Study) -> dict[str, Any]:
 
 def _effective_numbers(study: Study) -> dict[str, float]:
     classes, counts = study.problem.classes, study.problem.counts
+    if study.problem.kind == "retrieval":  # a class counts by its rows there
+        return {}
     return dict(zip(classes, profile.effective_numbers(counts), strict=True))
 
 

@@ -13,6 +13,8 @@ from torch import nn
 from .errors import CompareError
 
 HIDDEN = 64
+# What stands in for a model where the features are used as they are.
+NONE = "none"
 LEARNING_RATE = {"linear": 1e-2, "mlp": 3e-3}
 # What AdamW's users start from.
 USUAL_LEARNING_RATE = 1e-3
@@ -24,6 +26,8 @@ def build(name: str, inputs: int, outputs: int) -> nn.Module:
     Raises:
         CompareError: where a person's factory cannot be found, or gives something else than a model.
     """
+    if name == NONE:
+        return nn.Identity()
     if name == "linear":
         return nn.Linear(inputs, outputs)
     if name == "mlp":

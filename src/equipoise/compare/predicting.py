@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch.nn.functional import normalize
 
 from . import readers, saving
 from .errors import CompareError
@@ -14,7 +15,7 @@ from .saving import Saved
 
 
 def predict(folder: str, data: str, out: str | None = None, model: str | None = None) -> None:
-    """Write a CSV with a prediction and probabilities for each row of a file.
+    """Write a CSV with a prediction and probabilities, or an embedding, for each row of a file.
 
     Args:
         folder: a saved model.
@@ -44,9 +45,15 @@ def predict(folder: str, data: str, out: str | None = None, model: str | None = 
 
 
 def predictions(saved: Saved, frame: pd.DataFrame) -> pd.DataFrame:
-    """The predicted class and the probability of each class; for several labels 0 or 1 and the probability of each."""
+    """The predicted class and the probability of each class; for several labels 0 or 1 and the probability of each.
+
+    For retrieval the embedding, scaled to length 1: inner products, cosines and distances then give one order.
+    """
     table = saved.encode(frame)
     scores = saved.scores(table, np.arange(len(frame)))
+    if saved.kind == "retrieval":
+        unit = normalize(scores, dim=1).float().numpy()
+        return pd.DataFrame(unit, columns=[f"e{place}" for place in range(unit.shape[1])])
     probability = saved.probabilities(scores).numpy()
     if saved.kind == "multilabel":
         answer = pd.DataFrame((scores.numpy() > saved.threshold).astype(int), columns=list(saved.classes))

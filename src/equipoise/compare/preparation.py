@@ -15,11 +15,15 @@ from . import candidates, columns, data, metrics, models, problem, profile, spli
 from .errors import CompareError
 from .features import Preprocessing
 from .problem import Problem
+from .retrieval import batches, measures, splitting
+from .retrieval import candidates as ranking
 from .study import Request, Study
 from .tasks import target
 
 # Below this one row more or less moves a recall by more than 5 points.
 FEWEST_TEST_ROWS = 20
+# The same for classes, of which retrieval tests a few at a time.
+FEWEST_TEST_CLASSES = 10
 # How many seeds are looked at for the fewest test rows where splits are uneven.
 MOST_LOOKS = 20
 
@@ -41,6 +45,7 @@ def prepare(request: Request) -> Study:
     names, reason = data.choose_targets(source, request.target)
     ordering = ordering_column(source, names, request)
     posed = problem.pose(source.frame[list(names)], request.problem)
+    _check_metric(request.metric, posed)
     if request.rows is not None:
         posed = problem.sample(posed, request.rows)
     frame = source.frame.drop(columns=list({*names, *ordering, *source.outcomes}))
@@ -51,9 +56,12 @@ def prepare(request: Request) -> Study:
         why = "; ".join(f"{column.name!r}: {column.note}" for column in table.columns[:5])
         raise CompareError(f"{source.name} has no usable feature ({why})")
     order = order_of(source.frame.iloc[posed.rows], request)
-    test_rows, train_rows = _rows_of_parts(posed, order, request.seeds)
-    counted, thin = counted_classes(posed, test_rows)
-    plan = training.budget(request.model, train_rows, request.epochs, request.device)
+    retrieves = posed.kind == "retrieval"
+    look = _classes_of_parts if retrieves else _rows_of_parts
+    test_rows, train_rows = look(posed, order, request.seeds)
+    counted, thin = (tuple(range(len(test_rows))), _few(posed)) if retrieves else counted_classes(posed, test_rows)
+    batch_size = batches.batch_size(train_rows) if retrieves else None
+    plan = training.budget(request.model, train_rows, request.epochs, request.device, batch_size)
     if request.model not in models.LEARNING_RATE:
         models.check(request.model, _width(table, posed, order), posed.num_outputs)
     return Study(
@@ -68,7 +76,7 @@ def prepare(request: Request) -> Study:
         order=order,
         test_rows=test_rows,
         counted=counted,
-        candidates=candidates.choose(posed.kind, request.losses),
+        candidates=ranking.choose(request.losses) if retrieves else candidates.choose(posed.kind, request.losses),
         metric=request.metric or metrics.HEADLINE[posed.kind],
         settings=tuple(trials.settings(request.model, request.trials)),
         plan=plan,
@@ -100,8 +108,20 @@ def check_device(device: str) -> None:
         raise CompareError(f"--device {device} cannot be used: {reason}") from error
 
 
+def _check_metric(name: metrics.Name | None, posed: Problem) -> None:
+    known = metrics.names(posed.kind)
+    if name is not None and name not in known:
+        raise CompareError(f"--metric {name} does not measure a {posed.kind} problem; choose from {', '.join(known)}")
+
+
 def ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
     """The column that `--group` or `--time` names, if any."""
+    if request.problem == "retrieval" and (request.group is not None or request.time is not None):
+        option = "--group" if request.group is not None else "--time"
+        raise CompareError(
+            f"{option} splits rows, and --problem retrieval splits classes: each is whole in one part, and none that is"
+            " tested was seen in training; leave it out"
+        )
     if request.group is not None and request.time is not None:
         raise CompareError("give --group or --time, not both: a split by time keeps the rows of one moment together")
     name = request.group if request.group is not None else request.time
@@ -158,6 +178,30 @@ def _rows_of_parts(posed: Problem, order: splits.Order | None, seeds: int) -> tu
                 )
     fewest = np.min([_per_class(posed, cut.test) for cut in cuts], axis=0)
     return tuple(int(count) for count in fewest), len(cuts[0].train)
+
+
+def _classes_of_parts(posed: Problem, _: splits.Order | None, __: int) -> tuple[tuple[int, ...], int]:
+    """The rows of each class that are searched where it is a test class, and the training rows of the first seed."""
+    classes = len(posed.classes)
+    if classes < splitting.FEWEST_CLASSES:
+        raise CompareError(
+            f"target {', '.join(posed.target)!r} has {classes} classes of {problem.FEWEST_TO_FIND} rows or more;"
+            f" retrieval needs at least {splitting.FEWEST_CLASSES}: {splitting.FEWEST_TRAIN} to train on,"
+            f" {splitting.FEWEST_VALIDATION} to tune on and {splitting.FEWEST_TEST} to test on, no class twice"
+        )
+    searched = tuple(min(count, measures.MOST_PER_CLASS) for count in posed.counts)
+    return searched, len(splits.split(posed, 0).train)
+
+
+def _few(posed: Problem) -> list[str]:
+    """A warning where few classes are tested."""
+    *_, test = splitting.shares(len(posed.classes))
+    if test >= FEWEST_TEST_CLASSES:
+        return []
+    return [
+        f"each seed tests on {test} classes, as there are {len(posed.classes)} in all: which ones they are has a large"
+        " say, and among so few a row of the right class is soon found"
+    ]
 
 
 def _per_class(posed: Problem, rows: Any) -> Any:

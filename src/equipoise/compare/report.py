@@ -13,6 +13,7 @@ from markupsafe import Markup
 from . import charts
 from .charts.panels import half_of_the_gradient
 from .charts.svg import digits, signed, ticks
+from .metrics import SPELLED
 
 LOWER_IS_BETTER = ("log loss", "brier", "calibration error", "RMSE", "mean absolute error")
 ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²"}
@@ -31,7 +32,7 @@ CANDIDATE = {
 }
 DATA: dict[str, Any] = {"warnings": [], "effective_numbers": {}}
 CLASS = {"test_rows": None, "group": None, "excluded": False}
-PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None}
+PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None, "classes": None}
 DOCUMENT = {"caveat": None, "larger_is_better": True, "winner": None, "saved": None, "code": None}
 
 Candidate = Mapping[str, Any]
@@ -50,6 +51,7 @@ def render(document: Mapping[str, Any]) -> str:
         "signed": signed,
         "breakable": _breakable,
         "words": in_words,
+        "sentence": _sentence,
         "metric": _metric_head,
     }
     if document["problem"]["kind"] == "tasks":
@@ -146,14 +148,20 @@ def scale_of(candidates: Sequence[Candidate]) -> tuple[float, float]:
 
 
 def in_words(name: str) -> str:
-    """`balanced_accuracy` as `balanced accuracy`, and `macro_f1` as `macro F1`."""
-    return ABBREVIATED.get(name, re.sub(r"\bf1\b", "F1", name.replace("_", " ")))
+    """`balanced_accuracy` as `balanced accuracy`, `macro_f1` as `macro F1`, `map_at_r` as `MAP@R`."""
+    spelled = {**SPELLED, **ABBREVIATED}
+    return spelled.get(name, re.sub(r"\bf1\b", "F1", name.replace("_", " ")))
+
+
+def _sentence(words: str) -> str:
+    """With a capital at the beginning, and all else as it is."""
+    return words[:1].upper() + words[1:]
 
 
 def _metric_head(name: str) -> str:
     """A metric's name at the head of a column, with an arrow where less is better."""
     words = in_words(name)
-    return words[:1].upper() + words[1:] + (" ↓" if words in LOWER_IS_BETTER else "")
+    return _sentence(words) + (" ↓" if words in LOWER_IS_BETTER else "")
 
 
 def _number(value: float | None, places: int = 3) -> str:
@@ -175,5 +183,5 @@ def _probability(value: float | None) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may be broken after an underscore, a slash or a hyphen (no minus), and reads and copies as before."""
-    return Markup("<wbr>").join(re.split(r"(?<=[_/-])(?!\d)", name))
+    """A name that may be broken after `_`, `/` and a hyphen that is no minus, and reads and copies as before."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/])|(?<=-)(?!\d)", name))

@@ -1,7 +1,8 @@
 """Cut the rows into training, validation and test parts, afresh for each seed.
 
 By default each part holds every class in proportion. Rows that belong together (the people of one accident) stay in one
-part where a column says which they are, and where a column says when, the test rows lie after the training rows.
+part where a column says which they are, and where a column says when, the test rows lie after the training rows. For
+retrieval each class is in one part.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .problem import Problem
+from .retrieval import splitting
 
 VALIDATION = 0.2
 TEST = 0.2
-# Test rows per training row, which decides how far the scores of different seeds go together.
-OVERLAP = TEST / (1 - VALIDATION - TEST)
 # By time, seeds end at different moments of this last share of the rows.
 ENDS = 0.4
 
@@ -48,8 +48,23 @@ class Order:
     ranks: Ints
 
 
+def shares(problem: Problem) -> tuple[float, float]:
+    """The shares of validation and test: of the rows, for retrieval of the classes."""
+    if problem.kind != "retrieval":
+        return VALIDATION, TEST
+    classes = len(problem.classes)
+    _, validation, test = splitting.shares(classes)
+    return validation / classes, test / classes
+
+
+def overlap(problem: Problem) -> float:
+    """Test rows, or classes, per training one, which decides how far the scores of different seeds go together."""
+    validation, test = shares(problem)
+    return test / (1 - validation - test)
+
+
 def split(problem: Problem, seed: int, order: Order | None = None) -> Split:
-    """A fifth of the rows each for validation and test, the rest for training.
+    """A fifth of the rows each for validation and test, the rest for training; for retrieval whole classes.
 
     Args:
         problem: the labels.
@@ -57,7 +72,9 @@ def split(problem: Problem, seed: int, order: Order | None = None) -> Split:
         order: which rows stay together, or which come first; None for neither.
     """
     generator = np.random.default_rng(seed)
-    if order is None:
+    if problem.kind == "retrieval":
+        part = splitting.deal(problem.labels, problem.counts, seed)
+    elif order is None:
         part = _stratified(problem, generator)
     elif order.by == "group":
         part = _grouped(_strata(problem), order.ranks, generator)

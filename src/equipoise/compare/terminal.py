@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from . import metrics, models, profile
+from .retrieval import splitting
 from .statistics import Difference, Estimate
 from .study import Study
-from .summary import CAVEAT, Comparison
+from .summary import Comparison, caveat
 from .verdict import metric_in_words, signed
 
 BAR = 20
@@ -65,7 +66,12 @@ def show_study(study: Study, seeds: int, to: Console) -> None:
         f" {labels} of {max(problem.counts):,} to {min(problem.counts):,} rows, imbalance"
         f" {max(problem.counts) / min(problem.counts):,.1f} to 1"
     )
-    show_data(study, [about, _class_line(study)], seeds, "learning rate and weight decay per loss", to)
+    tuned = (
+        "learning rate, weight decay and margin or temperature"
+        if _retrieves(study)
+        else "learning rate and weight decay"
+    )
+    show_data(study, [about, _class_line(study)], seeds, f"{tuned} per loss", to)
 
 
 def show_data(study: Study, about: Sequence[str], seeds: int, tuned: str, to: Console) -> None:
@@ -87,7 +93,7 @@ def show_data(study: Study, about: Sequence[str], seeds: int, tuned: str, to: Co
         *_column_lines(study),
         *(f"warning: {warning}" for warning in study.warnings),
         f"{models.describe(plan.model)}, {counted(plan.epochs, 'epoch')} of batches of {plan.batch_size},"
-        f" {counted(seeds, 'seed')}, each with its own split 60/20/20;"
+        f" {counted(seeds, 'seed')}, each with its own split {_split(study)};"
         f" {counted(len(study.settings), 'trial')} of {tuned}",
     ]
     missing = sum(column.missing for column in study.table.columns)
@@ -99,16 +105,28 @@ def show_data(study: Study, about: Sequence[str], seeds: int, tuned: str, to: Co
         to.print(line, markup=False)
 
 
+def _retrieves(study: Study) -> bool:
+    return study.problem.kind == "retrieval"
+
+
+def _split(study: Study) -> str:
+    """The shares of training, validation and test; of retrieval the classes."""
+    if not _retrieves(study):
+        return "60/20/20"
+    train, validation, test = splitting.shares(len(study.problem.classes))
+    return f"of classes, {train} for training, {validation} for validation, {test} for test"
+
+
 def _class_line(study: Study) -> str:
-    """The rows of each class, and how many they are worth (the effective number of samples)."""
+    """The rows of each class, and how many they are worth (the effective number of samples) to a loss of classes."""
     problem = study.problem
     effective = profile.effective_numbers(problem.counts)
+    worths = [""] * len(effective) if _retrieves(study) else [f" ({worth:,.0f})" for worth in effective]
     shown = [
-        f"{name} {rows:,} ({worth:,.0f})"
-        for name, rows, worth in zip(problem.classes, problem.counts, effective, strict=True)
+        f"{name} {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
     ]
     more = f" and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else ""
-    return f"rows (effective numbers): {', '.join(shown[:MOST_CLASSES])}{more}"
+    return f"rows{'' if _retrieves(study) else ' (effective numbers)'}: {', '.join(shown[:MOST_CLASSES])}{more}"
 
 
 def _column_lines(study: Study) -> list[str]:
@@ -120,15 +138,17 @@ def _column_lines(study: Study) -> list[str]:
 
 def show_comparison(comparison: Comparison, to: Console) -> None:
     """Print the table and the verdict."""
-    further = [name for name in FURTHER if name != comparison.study.metric]
+    known = metrics.OF_RETRIEVAL if _retrieves(comparison.study) else FURTHER
+    further = [name for name in known if name != comparison.study.metric]
     choices = [_table(comparison, further, bar=True), _table(comparison, further), _table(comparison, further[:1])]
     spread = f"mean ± 95 % interval over {comparison.seeds} seeds; " if comparison.seeds > 1 else ""
     metric = metric_in_words(comparison.study)
-    legend = f"{metric} on test rows, {spread}▲ helps, ▼ hurts"
-    show_answer([*choices, _table(comparison, [])], legend, CAVEAT, comparison.verdict, to)
+    tested = "rows of classes unseen in training" if _retrieves(comparison.study) else "test rows"
+    legend = f"{metric} on {tested}, {spread}▲ helps, ▼ hurts"
+    show_answer([*choices, _table(comparison, [])], legend, caveat(comparison.study), comparison.verdict, to)
 
 
-def show_answer(tables: Sequence[Table], legend: str, caveat: str, verdict: Sequence[str], to: Console) -> None:
+def show_answer(tables: Sequence[Table], legend: str, how: str, verdict: Sequence[str], to: Console) -> None:
     """The first table that the terminal has room for, else the last one; what it shows, and what it says."""
     unbounded = to.options.update(max_width=UNBOUNDED)
     fitting = (each for each in tables if Measurement.get(to, unbounded, each).maximum <= to.width)
@@ -136,7 +156,7 @@ def show_answer(tables: Sequence[Table], legend: str, caveat: str, verdict: Sequ
     to.print(next(fitting, tables[-1]))
     to.print()
     to.print(legend, style="dim", markup=False)
-    to.print(caveat, style="dim")
+    to.print(how, style="dim")
     to.print()
     for sentence in verdict:
         to.print(Text(sentence, "bold"))
@@ -203,7 +223,7 @@ def with_verdict(difference: Difference | None, places: int = 3) -> Text:
 
 def short(metric: str) -> str:
     """A metric's name for the head of a column."""
-    return SHORT.get(metric, metric.replace("_", " "))
+    return {**metrics.SPELLED, **SHORT}.get(metric, metric.replace("_", " "))
 
 
 def print_path(path: str) -> None:

@@ -21,10 +21,16 @@ class Settings:
     Attributes:
         learning_rate: AdamW's, at its peak; it falls to 0 on a half cosine.
         weight_decay: AdamW's.
+        options: of the loss, by name.
     """
 
     learning_rate: float
     weight_decay: float
+    options: tuple[tuple[str, float], ...] = ()
+
+    def as_json(self) -> dict[str, float]:
+        """By name, the options of the loss among them."""
+        return {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, **dict(self.options)}
 
 
 def settings(model: str, count: int) -> list[Settings]:
@@ -47,6 +53,15 @@ def settings(model: str, count: int) -> list[Settings]:
     ]
 
 
+def spread(default: float, span: float, count: int) -> list[float]:
+    """The default of an option and further values, evenly from `default / span` to `default * span` on a log scale.
+
+    Halton's digits of base 5 are doubled modulo 5, or its first points would all lie near the default.
+    """
+    points = (halton(index, 5, times=2) for index in range(2, count + 1))
+    return [default, *(rounded(default * span ** (2 * point - 1)) for point in points)]
+
+
 def best(values: Sequence[float | None], larger_is_better: bool) -> int:
     """Which trial won: the first of the best values; one without a value, as of a diverged training, comes last."""
     worst = -math.inf
@@ -55,13 +70,13 @@ def best(values: Sequence[float | None], larger_is_better: bool) -> int:
     return ranked.index(max(ranked))
 
 
-def halton(index: int, base: int) -> float:
-    """The digits of `index` in a base, mirrored at the point."""
+def halton(index: int, base: int, times: int = 1) -> float:
+    """The digits of `index` in a base, each multiplied modulo the base, mirrored at the point."""
     value, place = 0.0, 1.0
     while index:
         place /= base
         index, digit = divmod(index, base)
-        value += digit * place
+        value += times * digit % base * place
     return value
 
 

@@ -36,6 +36,7 @@ class Partners:
     def _sort(self, label: Tensor, candidate_label: Tensor) -> None:
         """The candidates of one class lie side by side in `order`."""
         ordered, self.order = candidate_label.sort(stable=True)
+        label = label.contiguous()  # torch warns of any other
         self.first = torch.searchsorted(ordered, label)
         self.counts = torch.searchsorted(ordered, label, right=True) - self.first
         self.negatives = len(candidate_label) - self.counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,6 @@ import equipoise
 from equipoise.card import Card
 from equipoise.catalog import CARDS
 
-from .. import trials
 from ..candidates import Candidate
 from ..errors import CompareError
 from ..readers import near_names
@@ -34,38 +33,36 @@ FILE_NAME = r"[A-Za-z0-9_]{1,50}"
 
 
 @dataclass(frozen=True)
-class TaskSettings(Settings):
-    """What is tuned, of every candidate the same learning rates and weight decays.
-
-    Attributes:
-        weights: of the tasks; only constant weighting takes them.
-    """
-
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class TaskCandidate(Candidate):
     """A way to weigh: its `make` takes the tasks, the settings and the parameters of the last shared layer.
 
     Attributes:
         only: the one task that is trained, for a single-task model; else None.
+        weighed: the tasks whose weights are tried, too, for constant weighting; else none.
     """
 
     only: str | None = None
+    weighed: tuple[str, ...] = ()
+
+    def tried(self, settings: Sequence[Settings], /) -> tuple[Settings, ...]:
+        """Its trials, given the ones that all candidates share."""
+        if not self.weighed:
+            return tuple(settings)
+        names = [f"weight of {task}" for task in self.weighed]
+        drawn = weights(len(settings), len(names))
+        return tuple(
+            replace(each, options=tuple(zip(names, numbers, strict=True)))
+            for each, numbers in zip(settings, drawn, strict=True)
+        )
 
 
-def settings(model: str, count: int, tasks: int) -> list[TaskSettings]:
-    """The trials of `trials.settings`, each with weights for constant weighting: all 1, then drawn at random.
-
-    A larger count keeps the points of a smaller one.
-    """
+def weights(count: int, tasks: int) -> list[tuple[float, ...]]:
+    """The weights that are tried: all 1, then drawn at random; a larger count keeps those of a smaller one."""
     generator = np.random.default_rng(0)
-    found = []
-    for index, each in enumerate(trials.settings(model, count)):
-        drawn = SPAN ** generator.uniform(-1, 1, tasks) if index else np.ones(tasks)
-        weights = tuple(rounded(weight) for weight in (tasks * drawn / drawn.sum()).tolist())
-        found.append(TaskSettings(each.learning_rate, each.weight_decay, weights))
+    found = [(1.0,) * tasks]
+    for _ in range(1, count):
+        drawn = SPAN ** generator.uniform(-1, 1, tasks)
+        found.append(tuple(rounded(weight) for weight in (tasks * drawn / drawn.sum()).tolist()))
     return found
 
 
@@ -81,7 +78,13 @@ def candidates(tasks: Sequence[Task]) -> dict[str, TaskCandidate]:
     ]
     found.append(TaskCandidate(EQUAL, REMEDIES[EQUAL].summary, _equal))
     found += [
-        TaskCandidate(card.name, card.summary, partial(_from_card, card), card)
+        TaskCandidate(
+            card.name,
+            card.summary,
+            partial(_from_card, card),
+            card,
+            weighed=tuple(task.name for task in tasks) if card.name == CONSTANT else (),
+        )
         for card in CARDS
         if "tasks" in card.problems
     ]
@@ -127,16 +130,16 @@ def kind(task: Task) -> str:
     return "gaussian" if task.loss == "squared_error" else "laplace"
 
 
-def _equal(tasks: Sequence[Task], _: TaskSettings, __: Sequence[nn.Parameter]) -> nn.Module:
+def _equal(tasks: Sequence[Task], _: Settings, __: Sequence[nn.Parameter]) -> nn.Module:
     return equipoise.ConstantWeighting([task.name for task in tasks])
 
 
-def _from_card(card: Card, tasks: Sequence[Task], chosen: TaskSettings, shared: Sequence[nn.Parameter]) -> nn.Module:
+def _from_card(card: Card, tasks: Sequence[Task], chosen: Settings, shared: Sequence[nn.Parameter]) -> nn.Module:
     """Build a balancer with its defaults, from what it asks for: names, kinds, tuned weights or parameters."""
     names = [task.name for task in tasks]
     module: Callable[..., nn.Module] = card.module
     if card.module is equipoise.ConstantWeighting:
-        return module(names, list(chosen.weights))
+        return module(names, [weight for _, weight in chosen.options])
     if card.module is equipoise.UncertaintyWeighting:
         return module({task.name: kind(task) for task in tasks})
     if card.module is equipoise.GradNorm:

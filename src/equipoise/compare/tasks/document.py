@@ -6,14 +6,12 @@ What tasks add: of each candidate `tasks` (metrics, `change` against the single-
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ..document import about_data, circumstances, difference, estimate, protocol
-from . import candidates, metrics
-from .candidates import TaskSettings
+from . import metrics
 from .snippet import snippet
 from .study import TaskStudy
 from .summary import CAVEAT, OfTask, TaskComparison, TaskRow
@@ -65,7 +63,7 @@ def _candidate(row: TaskRow, study: TaskStudy) -> dict[str, Any]:
         "against_constant": None if row.against_constant is None else difference(row.against_constant),
         "seconds": row.seconds,
         "milliseconds_per_step": row.milliseconds_per_step,
-        "chosen": _chosen(row, study),
+        "chosen": _chosen(row),
         "trials": len(study.settings),
         "curve": row.curve,
         "weights": row.weights,
@@ -80,22 +78,13 @@ def _of_task(found: OfTask, task: Task) -> dict[str, Any]:
     }
 
 
-def _chosen(row: TaskRow, study: TaskStudy) -> dict[str, Any]:
-    """The settings by name, of single-task models with the task; weights where they are what is tuned."""
-    found: dict[str, Any] = {}
-    for task, settings in row.chosen.items():
-        for name, value in asdict(settings).items():
-            if name != "weights":
-                found[f"{name} of {task}" if task else name] = value
-    if row.name == candidates.CONSTANT:
-        found |= weights_by_task(row.chosen[""], study)
-    return found
-
-
-def weights_by_task(settings: TaskSettings, study: TaskStudy) -> dict[str, float]:
-    """`weight of cancelled` and its value, and so on."""
-    names = [f"weight of {task.name}" for task in study.tasks]
-    return dict(zip(names, settings.weights, strict=True))
+def _chosen(row: TaskRow) -> dict[str, float]:
+    """The settings by name, of single-task models with the task."""
+    return {
+        f"{name} of {task}" if task else name: value
+        for task, settings in row.chosen.items()
+        for name, value in settings.as_json().items()
+    }
 
 
 def _task(task: Task) -> dict[str, Any]:

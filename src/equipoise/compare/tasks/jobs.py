@@ -12,7 +12,7 @@ from .. import jobs, training
 from ..jobs import Job, Result
 from . import metrics
 from .balanced import Balanced
-from .candidates import TaskCandidate, TaskSettings
+from .candidates import TaskCandidate
 from .losses import TaskLosses
 from .study import TaskStudy
 from .task import Task
@@ -30,7 +30,6 @@ def run_task_job(study: TaskStudy, job: Job) -> Result:
     """
     candidate, settings = study.candidates[job.candidate], job.settings
     assert isinstance(candidate, TaskCandidate)  # what `tasks.preparation` makes
-    assert isinstance(settings, TaskSettings)
     tasks = [task for task in study.tasks if candidate.only in (None, task.name)]
     with training.one_thread():
         parts, _ = jobs.parts_of(study, job.seed)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .. import columns, data, models, preparation, problem, profile, splits, training
+from .. import columns, data, models, preparation, problem, profile, splits, training, trials
 from ..errors import CompareError
 from ..features import Preprocessing
 from ..study import Request
@@ -68,7 +68,7 @@ def prepare_tasks(request: Request, source: data.Source, wanted: Sequence[Wanted
         counted=(),
         candidates=candidates.choose(counted, request.losses),
         metric=RANK,
-        settings=tuple(candidates.settings(request.model, request.trials, len(counted))),
+        settings=tuple(trials.settings(request.model, request.trials)),
         plan=plan,
         model_source=hashlib.sha256(models.source(request.model)).hexdigest(),
         tasks=tuple(counted),

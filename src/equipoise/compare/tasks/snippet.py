@@ -56,7 +56,7 @@ def _balancer(study: TaskStudy, row: TaskRow) -> Sequence[str]:
     names = [task.name for task in study.tasks]
     module = _module(study, row)
     if module is equipoise.ConstantWeighting:
-        weights = dict(zip(names, row.chosen[""].weights, strict=True))
+        weights = dict(zip(names, dict(row.chosen[""].options).values(), strict=True))
         return [f"balancer = equipoise.ConstantWeighting({names!r}, {weights!r})"]
     if module is equipoise.UncertaintyWeighting:
         kinds = {task.name: candidates.kind(task) for task in study.tasks}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import splits, statistics
+from .. import statistics
 from ..engine import Outcome
 from ..jobs import Result
 from ..remedies import REMEDIES
 from ..statistics import Difference, Estimate
+from ..trials import Settings
 from . import candidates, metrics, verdict
-from .candidates import TaskSettings
 from .study import TaskStudy
 from .task import Task
 
@@ -72,7 +72,7 @@ class TaskRow:
     against_constant: Difference | None
     seconds: float
     milliseconds_per_step: float
-    chosen: Mapping[str, TaskSettings]
+    chosen: Mapping[str, Settings]
     curve: Mapping[str, Sequence[Any]] | None
     weights: Mapping[str, Sequence[float | None]] | None
 
@@ -107,18 +107,20 @@ def summarize(study: TaskStudy, outcome: Outcome, workers: int, asked_seeds: int
     changes = {name: _changes(study, results, alone) for name, results in by_task.items()}
     values = {name: _deltas(each) for name, each in changes.items()}
     others = {name: each for name, each in values.items() if name != candidates.SINGLE}
-    against_single = statistics.differences(others, values[candidates.SINGLE], splits.OVERLAP)
+    against_single = statistics.differences(others, values[candidates.SINGLE], study.overlap)
     constant = max((name for name in candidates.PLAIN if name in values), key=lambda name: _mean(values[name]))
     balancers = {name: each for name, each in others.items() if name not in candidates.PLAIN}
-    against_constant = statistics.differences(balancers, values[constant], splits.OVERLAP)
+    against_constant = statistics.differences(balancers, values[constant], study.overlap)
     rows = [
         TaskRow(
             name=name,
             summary=_summary(study, name),
             plain=name in candidates.PLAIN,
             values=values[name],
-            delta=_estimate(values[name]),
-            tasks={task.name: _of_task(task, results[task.name], changes[name][task.name]) for task in study.tasks},
+            delta=_estimate(study, values[name]),
+            tasks={
+                task.name: _of_task(study, task, results[task.name], changes[name][task.name]) for task in study.tasks
+            },
             difference=against_single.get(name),
             against_constant=against_constant.get(name),
             **_training(study, outcome, name, results),
@@ -157,12 +159,12 @@ def _deltas(changes: Mapping[str, Values]) -> Values:
 
 def _mean(values: Values) -> float:
     """The mean of the defined values; what has none comes last."""
-    mean = _estimate(values).mean
+    mean = statistics.estimate(values, 0).mean
     return -np.inf if mean is None else mean
 
 
-def _estimate(values: Sequence[float | None]) -> Estimate:
-    return statistics.estimate(values, splits.OVERLAP)
+def _estimate(study: TaskStudy, values: Sequence[float | None]) -> Estimate:
+    return statistics.estimate(values, study.overlap)
 
 
 def _summary(study: TaskStudy, name: str) -> str:
@@ -171,13 +173,15 @@ def _summary(study: TaskStudy, name: str) -> str:
     return study.candidates[name].summary
 
 
-def _of_task(task: Task, results: Sequence[Result], change: Values) -> OfTask:
+def _of_task(study: TaskStudy, task: Task, results: Sequence[Result], change: Values) -> OfTask:
     tests = [result["test"]["tasks"][task.name] for result in results]
     recall = [test["by_class"].get("recall", []) for test in tests]
     return OfTask(
-        metrics={name: _estimate([metrics.value(task, test, name) for test in tests]) for name in metrics.names(task)},
-        change=_estimate(change),
-        recall=tuple(_estimate(seeds) for seeds in zip(*recall, strict=True)),
+        metrics={
+            name: _estimate(study, [metrics.value(task, test, name) for test in tests]) for name in metrics.names(task)
+        },
+        change=_estimate(study, change),
+        recall=tuple(_estimate(study, seeds) for seeds in zip(*recall, strict=True)),
     )
 
 
@@ -212,4 +216,4 @@ def _cost(results: Sequence[Result]) -> tuple[float, float]:
 
 def _means(seeds: Sequence[Sequence[float | None]]) -> list[float | None]:
     """The mean over seeds, point by point, of the values that are defined."""
-    return [_estimate(point).mean for point in zip(*seeds, strict=True)]
+    return [statistics.estimate(point, 0).mean for point in zip(*seeds, strict=True)]
