@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     )
     from .classification.focal import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
     from .classification.ghm import GHMCLoss, GHMRLoss, ghm_c_loss, ghm_r_loss
-    from .multitask.averaging import DynamicWeightAverage
     from .multitask.constant import ConstantWeighting
+    from .multitask.dynamic_weight import DynamicWeightAverage
     from .multitask.famo import FAMO
     from .multitask.gradnorm import GradNorm
     from .multitask.impartial import ImpartialLossWeighting
-    from .multitask.kpis import accuracy_kpi, within_tolerance_kpi
-    from .multitask.priority import DynamicTaskPrioritization
-    from .multitask.random_weighting import RandomLossWeighting
-    from .multitask.scaled import scaled_softmax_cross_entropy
-    from .multitask.uncertainty import UncertaintyWeighting
+    from .multitask.priority import DynamicTaskPrioritization, accuracy_kpi, within_tolerance_kpi
+    from .multitask.random_weight import RandomLossWeighting
+    from .multitask.uncertainty import UncertaintyWeighting, scaled_softmax_cross_entropy
     from .ranking.batch_triplet import BatchTripletLoss, batch_triplet_loss
     from .ranking.contrastive import BatchContrastiveLoss, ContrastiveLoss, batch_contrastive_loss, contrastive_loss
     from .ranking.cosine_embedding import CosineEmbeddingLoss, cosine_embedding_loss
@@ -117,16 +115,14 @@ _HOME = {
     ),
     "classification.focal": ("SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"),
     "classification.ghm": ("GHMCLoss", "GHMRLoss", "ghm_c_loss", "ghm_r_loss"),
-    "multitask.averaging": ("DynamicWeightAverage",),
     "multitask.constant": ("ConstantWeighting",),
+    "multitask.dynamic_weight": ("DynamicWeightAverage",),
     "multitask.famo": ("FAMO",),
     "multitask.gradnorm": ("GradNorm",),
     "multitask.impartial": ("ImpartialLossWeighting",),
-    "multitask.kpis": ("accuracy_kpi", "within_tolerance_kpi"),
-    "multitask.priority": ("DynamicTaskPrioritization",),
-    "multitask.random_weighting": ("RandomLossWeighting",),
-    "multitask.scaled": ("scaled_softmax_cross_entropy",),
-    "multitask.uncertainty": ("UncertaintyWeighting",),
+    "multitask.priority": ("DynamicTaskPrioritization", "accuracy_kpi", "within_tolerance_kpi"),
+    "multitask.random_weight": ("RandomLossWeighting",),
+    "multitask.uncertainty": ("UncertaintyWeighting", "scaled_softmax_cross_entropy"),
     "ranking.batch_triplet": ("BatchTripletLoss", "batch_triplet_loss"),
     "ranking.contrastive": ("BatchContrastiveLoss", "ContrastiveLoss", "batch_contrastive_loss", "contrastive_loss"),
     "ranking.cosine_embedding": ("CosineEmbeddingLoss", "cosine_embedding_loss"),

@@ -7,13 +7,13 @@ import difflib
 from .card import Card
 from .classification import balanced, class_balanced, cross_entropy, focal, ghm
 from .multitask import (
-    averaging,
     constant,
+    dynamic_weight,
     famo,
     gradnorm,
     impartial,
     priority,
-    random_weighting,
+    random_weight,
     uncertainty,
 )
 from .ranking import (
@@ -51,8 +51,8 @@ CARDS: tuple[Card, ...] = (
     constant.CARD,
     uncertainty.CARD,
     priority.CARD,
-    averaging.CARD,
-    random_weighting.CARD,
+    dynamic_weight.CARD,
+    random_weight.CARD,
     impartial.CARD,
     famo.CARD,
     gradnorm.CARD,

@@ -9,104 +9,81 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .. import distributed
+from .. import checks, distributed
 from ..loss import Loss
-from ._arguments import Losses, Mask, each_loss, names, wanted
 
-Kpis = Mapping[str, Any]
+Losses = Mapping[str, Tensor] | Tensor
+Mask = Mapping[str, bool] | Sequence[bool] | Tensor
 
 
 @dataclass(frozen=True)
 class Call:
-    """The losses of one call, of the tasks alone that are there: what is absent takes no part in anything.
+    """The losses of one call, in the order of the tasks; 0 stands where there is none.
 
     Attributes:
-        tasks: those with a loss, on any rank, in their order.
-        places: where they stand among all.
-        parts: their losses as they came; None where the losses came as one vector.
-        values: `[k]`, float32 or float64, with their graph; 0 for a task that only another rank has.
-        seen: `[k]`, without a graph; the mean over the ranks where the balancer is synchronised.
-        finite: 0-d, boolean: whether all of `seen` is, so that state may move.
-        world: the number of ranks.
+        terms: the losses of this rank as they came, None where there is none.
+        values: `[T]`, float32 or float64, with their graph.
+        seen: `[T]`, the same without a graph, on all ranks where the balancer is synchronised.
+        present: which tasks have a loss, on any rank.
+        moves: `[T]`, boolean: whose state may move; none where a loss is not finite.
+        finite: 0-d, boolean.
+        over_ranks: whether `seen` holds what other ranks have, too.
     """
 
-    tasks: tuple[str, ...]
-    places: tuple[int, ...]
-    parts: tuple[Tensor, ...] | None
+    terms: tuple[Tensor | None, ...]
     values: Tensor
     seen: Tensor
+    present: tuple[bool, ...]
+    moves: Tensor
     finite: Tensor
-    world: int
+    over_ranks: bool
 
-    def pick(self, vector: Tensor) -> Tensor:
-        """The numbers of these tasks, out of those of all."""
-        if len(self.places) == len(vector):
-            return vector
-        parts = vector.unbind()
-        return torch.stack([parts[place] for place in self.places])
+    @property
+    def here(self) -> Tensor:
+        """`[T]`, boolean: which tasks have a loss; made where the losses are, without a copy that waits."""
+        return flags(self.present, self.seen)
 
-    def put(self, vector: Tensor, part: Tensor) -> None:
-        """Writes the numbers of these tasks among those of all, if the losses are finite."""
-        fresh = torch.where(self.finite, part, self.pick(vector))
-        if len(self.places) < len(vector):
-            parts = list(vector.unbind())
-            for place, number in zip(self.places, fresh.unbind(), strict=True):
-                parts[place] = number
-            fresh = torch.stack(parts)
-        vector.copy_(fresh)
+
+def flags(present: Sequence[bool], like: Tensor) -> Tensor:
+    """A boolean vector on the device of `like`."""
+    yes, no = like.new_ones((), dtype=torch.bool), like.new_zeros((), dtype=torch.bool)
+    return yes.expand(len(present)) if all(present) else torch.stack([yes if each else no for each in present])
 
 
 class Balancer(Loss):
     """A module that makes one loss of several.
 
-    State is float32, whatever `.half()` or `.bfloat16()` say: a logarithm of a variance in half precision does not
-    move. Vectors of the state are in the order of the tasks.
+    State is float32, whatever `.half()` or `.bfloat16()` say: a small step is nothing in half precision.
 
     Args:
         tasks: their names.
         sync: whether statistics are global over the process group.
+
+    Attributes:
+        weights: what multiplied each loss in the last call, by task, without a graph.
+        losses: the losses of the last call, by task, without a graph.
     """
 
     def __init__(self, tasks: Sequence[str], *, sync: bool = False) -> None:
         super().__init__()
         self.tasks = names(tasks)
         self.sync = sync
-        self._last: tuple[tuple[str, ...], Tensor, Tensor] | None = None
+        self.weights: dict[str, Tensor] = {}
+        self.losses: dict[str, Tensor] = {}
 
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """What multiplied the loss of each task that was there in the last call, without a graph."""
-        return {} if self._last is None else dict(zip(self._last[0], self._last[1].unbind(), strict=True))
-
-    @property
-    def losses(self) -> dict[str, Tensor]:
-        """The losses of the last call, without a graph: what to log, and what a scheduler is to look at."""
-        return {} if self._last is None else dict(zip(self._last[0], self._last[2].unbind(), strict=True))
-
-    def forward(self, losses: Losses, *, kpis: Kpis | None = None, mask: Mask | None = None) -> Tensor:
+    def forward(self, losses: Losses, *, mask: Mask | None = None) -> Tensor:
         """The total of the losses of the tasks that are there.
 
         Args:
             losses: a loss by task, each a scalar; a task that is left out is absent. Or a vector in the order of the
                 tasks.
-            kpis: key performance indicators by task, for the balancer that goes by them; no other looks at them, so
-                that one training loop serves all. Default: `None`.
             mask: whether each task is there, by task or in their order. A tensor is read, for which a GPU waits.
-                Default: `None`.
 
         Returns:
             A scalar, float32 or float64; a differentiable 0 where all tasks are absent.
         """
         call = self._call(losses, mask)
-        self._observe(call, kpis)
-        if not call.tasks:
-            self._last = None
-            return call.values.new_zeros((), requires_grad=torch.is_grad_enabled())
-        weights, total = self._balance(call)
-        self._last = (call.tasks, weights.detach(), call.seen)
-        if call.world > 1:  # what is not finite on one rank makes the step worthless on all
-            total = total + torch.where(call.finite, 0.0, torch.nan)
-        return total
+        return self._balance(call)
 
     def param_groups(self, lr: float | None = None) -> list[dict[str, Any]]:
         """What the optimiser is to have of the balancer: without weight decay, which would pull its weights to 1.
@@ -121,72 +98,79 @@ class Balancer(Loss):
         group: dict[str, Any] = {"params": parameters, "weight_decay": 0.0}
         return [group if lr is None else {**group, "lr": lr}] if parameters else []
 
-    def end_epoch(self) -> None:
-        """To be called after each epoch; only a balancer that goes by epochs does anything then."""
+    def _balance(self, call: Call) -> Tensor:
+        """The total, and a note of what it was made of."""
+        weights, cost = self._weigh(call)
+        total = _weighed(call, weights) + cost if any(call.present) else _nothing(call.values)
+        self._remember(call, weights.detach())
+        return total
 
-    def _observe(self, call: Call, kpis: Kpis | None) -> None:
-        """Takes in key performance indicators; most balancers have no use for them."""
-
-    def _balance(self, call: Call) -> tuple[Tensor, Tensor]:
-        """What each loss is multiplied by, `[k]`, and the total. State moves here."""
-        weights = self._weights(call)
-        return weights, (weights.to(call.values.dtype) * call.values).sum()
-
-    def _weights(self, call: Call) -> Tensor:
-        """What each loss is multiplied by, `[k]`, where the total is the weighted sum."""
+    def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
+        """`[T]`, what each loss is multiplied by, and what is added to the sum; state moves here."""
         raise NotImplementedError
 
+    def _learned(self, parameters: torch.nn.ParameterDict, call: Call) -> Tensor:
+        """`[T]`: an absent task's parameter has no part in the graph, and none has where a loss is not finite."""
+        nothing = call.seen.new_zeros((), dtype=torch.float32)
+        pairs = zip(self.tasks, call.present, strict=True)
+        stacked = torch.stack([parameters[name] if here else nothing for name, here in pairs])
+        return torch.where(call.finite, stacked, stacked.detach())
+
+    def _remember(self, call: Call, weights: Tensor) -> None:
+        pairs = zip(self.tasks, call.present, weights.unbind(), call.seen.unbind(), strict=True)
+        found = [(name, weight, loss) for name, here, weight, loss in pairs if here]
+        self.weights = {name: weight for name, weight, _ in found}
+        self.losses = {name: loss for name, _, loss in found}
+
     def _call(self, losses: Losses, mask: Mask | None) -> Call:
-        given = each_loss(losses, self.tasks)
-        here = wanted(mask, self.tasks)
-        here = here if given is None else [name in given and want for name, want in zip(self.tasks, here, strict=True)]
-        if isinstance(losses, Tensor):
-            if all(here):
-                return self._joined(here, None, losses)
-            given = dict(zip(self.tasks, losses.unbind(), strict=True))
-        assert given is not None
-        parts = [given[name] for name, present in zip(self.tasks, here, strict=True) if present]
-        return self._joined(here, parts, None)
-
-    def _joined(self, here: list[bool], parts: list[Tensor] | None, vector: Tensor | None) -> Call:
-        """The call of the losses that this rank has, as parts or as one vector."""
-        if vector is None:
-            assert parts is not None
-            dtype = torch.float64 if any(each.dtype == torch.float64 for each in parts) else torch.float32
-            vector = torch.stack([each.to(dtype) for each in parts]) if parts else self._no_losses()
-        values = vector.to(torch.float64 if vector.dtype == torch.float64 else torch.float32)
-        world = distributed.world_size(self.sync)
+        given = self._by_task(losses)
+        present = self._present(given, mask)
+        first = next((each for each in given.values()), None)
+        if first is None:
+            anchor = next((each for each in (*self.parameters(), *self.buffers())), None)
+            first = torch.zeros((), device=None if anchor is None else anchor.device)
+        dtype = torch.float64 if any(each.dtype == torch.float64 for each in given.values()) else torch.float32
+        nothing = first.new_zeros((), dtype=dtype)
+        terms = tuple(given[name] if here else None for name, here in zip(self.tasks, present, strict=True))
+        values = torch.stack([nothing if each is None else each.to(dtype) for each in terms])
+        over_ranks = distributed.world_size(self.sync) > 1
         seen = values.detach()
-        if world > 1:
-            values, seen, everywhere = self._over_ranks(values, here)
-            parts = None if parts is None else _spread(parts, values, here, everywhere)
-            here = everywhere
-        places = tuple(place for place, present in enumerate(here) if present)
-        tasks = self.tasks if len(places) == len(self.tasks) else tuple(self.tasks[place] for place in places)
+        if over_ranks:
+            seen, present = self._over_ranks(seen, present)
         finite = seen.isfinite().all()
-        return Call(tasks, places, None if parts is None else tuple(parts), values, seen, finite, world)
+        return Call(terms, values, seen, present, flags(present, seen) & finite, finite, over_ranks)
 
-    def _over_ranks(self, values: Tensor, here: list[bool]) -> tuple[Tensor, Tensor, list[bool]]:
-        """This rank's losses, and the mean of all ranks', of the tasks that any rank has; and which those are.
-
-        Each rank's loss is `world * local sum / global divisor`: their mean is the loss of the joined batch.
-        """
-        wide = values.detach().double()
-        nothing = wide.new_zeros(())
-        whole, present = _whole(list(wide.unbind()), here, nothing), _whole([nothing + 1] * len(wide), here, nothing)
-        joined = distributed.sum_over_ranks(torch.cat([whole, present]), self.sync)
+    def _over_ranks(self, seen: Tensor, present: tuple[bool, ...]) -> tuple[Tensor, tuple[bool, ...]]:
+        """The mean of the ranks' losses, each of which is scaled so that it is that of all, and which task has any."""
+        joined = distributed.sum_over_ranks(torch.cat([seen, flags(present, seen).to(seen.dtype)]), self.sync)
         total, ranks = joined.chunk(2)
-        everywhere = [number > 0 for number in ranks.tolist()]
-        own = _spread(list(values.unbind()), values, here, everywhere)
-        seen = [each for each, any_rank in zip(total.unbind(), everywhere, strict=True) if any_rank]
-        world = distributed.world_size(self.sync)
-        if not own:
-            return values, values.detach(), everywhere
-        return torch.stack(own), (torch.stack(seen) / world).to(values.dtype), everywhere
+        return total / distributed.world_size(self.sync), tuple(each > 0 for each in ranks.tolist())
 
-    def _no_losses(self) -> Tensor:
-        anchor = next(iter((*self.parameters(), *self.buffers())))
-        return torch.zeros(0, device=anchor.device)
+    def _by_task(self, losses: Losses) -> Mapping[str, Tensor]:
+        if not isinstance(losses, Mapping):
+            if checks.scores("losses", losses).shape != (len(self.tasks),):
+                shape = list(losses.shape)
+                raise ValueError(
+                    f"`losses` must be a mapping, or a vector of {len(self.tasks)} tasks, got shape {shape}"
+                )
+            return dict(zip(self.tasks, losses.unbind(), strict=True))
+        known(losses, "losses", self.tasks)
+        for name, loss in losses.items():
+            if checks.scores(f"losses[{name!r}]", loss).ndim:
+                raise ValueError(f"`losses[{name!r}]` must be a scalar, got {checks.describe(loss)}")
+        return losses
+
+    def _present(self, losses: Mapping[str, Tensor], mask: Mask | None) -> tuple[bool, ...]:
+        if isinstance(mask, Mapping):
+            known(mask, "mask", self.tasks)
+            wanted = [bool(mask.get(name, True)) for name in self.tasks]
+        elif mask is None:
+            wanted = [True] * len(self.tasks)
+        else:
+            wanted = [bool(each) for each in (mask.tolist() if isinstance(mask, Tensor) else mask)]
+        if len(wanted) != len(self.tasks):
+            raise ValueError(f"`mask` must hold {len(self.tasks)} tasks, got {len(wanted)}")
+        return tuple(name in losses and want for name, want in zip(self.tasks, wanted, strict=True))
 
     def extra_repr(self) -> str:
         """The constructor's arguments, so that `repr` can be pasted as code."""
@@ -205,14 +189,64 @@ class Balancer(Loss):
         return self
 
 
-def _whole(parts: list[Tensor], here: list[bool], nothing: Tensor) -> Tensor:
-    """A vector of all tasks from the parts of those that are here."""
-    given = iter(parts)
-    return torch.stack([next(given) if present else nothing for present in here])
+def names(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Checks the names of the tasks: words that can name parameters, none twice."""
+    if isinstance(tasks, str) or not all(isinstance(each, str) for each in tasks):
+        raise TypeError(f"`tasks` must be a list of names, got {tasks!r}")
+    found = tuple(tasks)
+    if not found:
+        raise ValueError("`tasks` must name at least one task, got none")
+    if len(set(found)) < len(found):
+        raise ValueError(f"`tasks` must name each task once, got {_listed(found)}")
+    for each in found:
+        if not each or "." in each or hasattr(torch.nn.ParameterDict, each):
+            raise ValueError(f"`tasks` has the name {each!r}, which cannot name a parameter")
+    return found
 
 
-def _spread(parts: list[Tensor], like: Tensor, here: list[bool], everywhere: list[bool]) -> list[Tensor]:
-    """The parts of the tasks that any rank has: this rank's own, or 0."""
-    given, nothing = iter(parts), like.new_zeros(())
-    own = [next(given) if present else nothing for present in here]
-    return [each for each, any_rank in zip(own, everywhere, strict=True) if any_rank]
+def known(given: Mapping[str, Any], argument: str, tasks: Sequence[str]) -> None:
+    """Checks that a mapping speaks of known tasks."""
+    for name in given:
+        if name not in tasks:
+            raise ValueError(f"`{argument}` has the task {name!r}, expected {_listed(tasks)}")
+
+
+def per_task(argument: str, value: Any, tasks: Sequence[str], low: float) -> list[float]:
+    """A number for each task: one for all, a mapping of all, or a list in their order."""
+    if checks.is_number(value):
+        return [checks.number(argument, value, low)] * len(tasks)
+    if isinstance(value, Mapping):
+        known(value, argument, tasks)
+        missing = [name for name in tasks if name not in value]
+        if missing:
+            raise ValueError(f"`{argument}` has no number for {_listed(missing)}")
+        value = [value[name] for name in tasks]
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != len(tasks):
+        raise ValueError(f"`{argument}` must be a number, or one for each of {_listed(tasks)}, got {value!r}")
+    return [checks.number(argument, each, low) for each in value]
+
+
+def one_each(tasks: Sequence[str]) -> torch.nn.ParameterDict:
+    """A parameter for each task, 0: an absent task's has no gradient, and the optimiser leaves it alone."""
+    return torch.nn.ParameterDict({name: torch.nn.Parameter(torch.zeros(())) for name in tasks})
+
+
+def _weighed(call: Call, weights: Tensor) -> Tensor:
+    """The weighed sum; an absent task adds nothing, as its loss is 0.
+
+    Each rank's own losses move its model. What the weights are made of is moved by those of all ranks, on each alike.
+    """
+    weights = weights.to(call.values.dtype)
+    if not (call.over_ranks and weights.requires_grad):
+        return (weights * call.values).sum()
+    shared = weights * call.seen
+    return (weights.detach() * call.values).sum() + (shared - shared.detach()).sum()
+
+
+def _nothing(values: Tensor) -> Tensor:
+    """A total of no losses, of which a gradient can be asked."""
+    return values.new_zeros((), requires_grad=torch.is_grad_enabled())
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words))

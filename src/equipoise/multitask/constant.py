@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..card import Card, Identity
-from ._arguments import Each, per_task
-from ._balancer import Balancer, Call
+from ._balancer import Balancer, Call, per_task
 
 
 class ConstantWeighting(Balancer):
@@ -33,27 +32,22 @@ class ConstantWeighting(Balancer):
         tensor(7.)
 
     References:
-        Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task Learning", NeurIPS 2022. Xin et al.,
-        "Do Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022: tuned constant weights
-        are as good as what was proposed in their place.
+        Xin et al., "Do Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022: tuned
+        constant weights are as good as what was proposed in their place.
     """
 
     constants: Tensor
 
-    def __init__(self, tasks: Sequence[str], weights: Each = 1.0) -> None:
+    def __init__(self, tasks: Sequence[str], weights: float | Mapping[str, float] | Sequence[float] = 1.0) -> None:
         super().__init__(tasks)
         self.register_buffer("constants", torch.tensor(per_task("weights", weights, self.tasks, 0)))
 
-    def _weights(self, call: Call) -> Tensor:
-        return call.pick(self.constants)
+    def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
+        return torch.where(call.here, self.constants, 0), 0.0
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
-        return f"tasks={self.tasks!r}, weights={self.constants.tolist()!r}"
-
-
-def _plain_sum(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+        return f"tasks={list(self.tasks)!r}, weights={self.constants.tolist()!r}"
 
 
 CARD = Card(
@@ -66,9 +60,15 @@ CARD = Card(
     op_family="scalars",
     paper='Xin et al., "Do Current Multi-Task Optimization Methods in Deep Learning Even Help?", NeurIPS 2022',
     formula=r"\sum_t w_t L_t",
-    required={"tasks": ("a", "b", "c")},
+    required={"tasks": ["a", "b", "c"]},
     samples=({}, {"weights": [1.0, 2.0, 0.5]}),
     use_when="there are few tasks and time to try some weights: tuned, they are hard to beat",
     avoid_when="there are too many tasks to tune weights for, or their scales change on the way",
-    identities=(Identity(statement="weights=1 is the plain sum", options={}, other=_plain_sum),),
+    identities=(
+        Identity(
+            statement="weights of 1 give the plain sum",
+            options={},
+            other=torch.sum,
+        ),
+    ),
 )

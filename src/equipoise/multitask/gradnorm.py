@@ -1,4 +1,6 @@
-"""GradNorm. Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing", ICML 2018, alg. 1."""
+"""GradNorm. Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks",
+ICML 2018, eq. 1-2 and algorithm 1.
+"""
 
 from __future__ import annotations
 
@@ -9,148 +11,123 @@ from torch import Tensor
 
 from .. import checks, distributed
 from ..card import Card
-from . import _adam
-from ._balancer import Balancer, Call
-
-SMALLEST = 1e-3
-"""No weight falls below it: a task with weight 0 would not train, one with a negative weight would unlearn."""
+from ._balancer import Balancer, Call, one_each
 
 
 class GradNorm(Balancer):
-    r"""Weighs the tasks so that their gradients on shared parameters are alike, and larger for those that lag.
+    r"""Learns weights under which the gradients of all tasks are of one size where they meet, larger for slow tasks.
 
-    $\sum_t w_t L_t$. With $n_t$ the norm of the gradient of $L_t$ on the shared parameters and $G_t = w_t n_t$, each
-    step moves w, by Adam, against the gradient of $\sum_t |G_t - \bar{G} r_t^\alpha|$, which is $\mathrm{sign}(G_t -
-    \bar{G} r_t^\alpha)\, n_t$: $\bar{G}$, the mean of G, and $r_t = (L_t / L_t^0) / \mathrm{mean}(L / L^0)$, with
-    $L^0$ the first losses, count as constants. Then w is scaled back to its former sum, one a task.
+    $G_t = w_t \lVert \nabla_W L_t \rVert$ is drawn to $\bar G \, r_t^\alpha$, with $\bar G$ the mean over tasks and
+    $r_t$ the loss over its first value, divided by the mean of that over tasks. The weights are above 0 and add up to
+    the number of tasks that are there.
 
     Args:
         tasks: their names.
-        shared: the parameters that all tasks share, or those of the last shared layer, which is cheaper.
-        alpha: $\alpha \ge 0$, how strongly lagging tasks are helped; 0 makes all norms alike. Default: `1.5`.
-        lr: learning rate of w. Default: `0.025`.
-        sync: whether losses and gradients are those of all ranks, each scaled so that their average is that of the
+        shared: W, the parameters where the gradients are measured: those of the last layer that all tasks share. They
+            stay the model's own.
+        alpha: how much slow tasks are pulled along, at least 0. Default: `1.5`.
+        sync: whether gradients and losses are those of all ranks, each loss scaled so that their average is that of the
             joined batch, as those of this package are with `sync=True`. Default: `False`.
 
     Shape:
-        `losses`: a scalar by task, or `[T]`, each with its graph; a scalar comes out. A mapping is faster: parts of a
-        vector reach back to all tasks.
+        `losses`: a scalar by task, or `[T]`; a scalar comes out. In `eval()`, and where no gradient is recorded, the
+        weights rest.
 
     Example:
         >>> import torch
         >>> from equipoise import GradNorm
-        >>> trunk = torch.nn.Linear(3, 2)
-        >>> balancer = GradNorm(["depth", "normals"], trunk.parameters())
-        >>> shared = trunk(torch.ones(1, 3))
-        >>> balancer({"depth": shared[0, 0].square(), "normals": 10 * shared[0, 1].square()}).backward()
-        >>> round(sum(balancer.weights.values()).item(), 4)
-        2.0
+        >>> layer = torch.nn.Linear(4, 2)
+        >>> balancer = GradNorm(["depth", "normals"], list(layer.parameters()))
+        >>> depth, normals = layer(torch.ones(3, 4)).square().mean(0)
+        >>> balancer({"depth": depth, "normals": normals}).backward()
+        >>> sorted(name for name, _ in balancer.named_parameters() if _.grad is not None)
+        ['log_weight.depth', 'log_weight.normals']
 
     Differs from:
-        The paper in that no weight falls below 0.001. The gradient of w is written down, not found by a second
-        backward pass, so that none of it leaks into the model. w and its Adam state are buffers, saved with the
-        balancer.
+        The gradient of a weight is taken by its formula, $\mathrm{sign}(G_t - \bar G r_t^\alpha) \lVert \nabla_W L_t
+        \rVert$, so that nothing is differentiated twice and nothing of it reaches the model. It moves the logarithm
+        of the weight, which therefore stays above 0.
 
     References:
-        Chen et al., ICML 2018, eq. 1-2 and alg. 1; `alpha` as in its section 5.1.
+        Chen et al., ICML 2018, eq. 1-2 and algorithm 1.
     """
 
-    task_weights: Tensor
-    initial: Tensor
+    first: Tensor
     started: Tensor
 
     def __init__(
-        self,
-        tasks: Sequence[str],
-        shared: Tensor | Iterable[Tensor],
-        *,
-        alpha: float = 1.5,
-        lr: float = 0.025,
-        sync: bool = False,
+        self, tasks: Sequence[str], shared: Iterable[Tensor], *, alpha: float = 1.5, sync: bool = False
     ) -> None:
         super().__init__(tasks, sync=sync)
-        self._shared = _parameters(shared)
+        if isinstance(shared, Tensor):
+            shared = [shared]
+        # a tuple is no part of a module: the parameters are the model's, to save and to optimise
+        self.shared = tuple(checks.scores("shared", each) for each in shared)
+        if not self.shared:
+            raise ValueError("`shared` must hold at least one parameter, got none")
         self.alpha = checks.number("alpha", alpha, 0)
-        self.lr = checks.number("lr", lr, 0)
-        self.register_buffer("task_weights", torch.ones(len(self.tasks)))
-        self.register_buffer("initial", torch.ones(len(self.tasks)))
+        self.log_weight = one_each(self.tasks)
+        self.register_buffer("first", torch.ones(len(self.tasks)))
         self.register_buffer("started", torch.zeros(len(self.tasks), dtype=torch.bool))
-        _adam.prepare(self)
-
-    @property
-    def shared(self) -> list[Tensor]:
-        """The shared parameters, which are the model's: the balancer neither saves nor moves them."""
-        return self._shared
-
-    def _weights(self, call: Call) -> Tensor:
-        weights = call.pick(self.task_weights).clone()
-        if self.training and torch.is_grad_enabled():
-            self._learn(call, weights, self._norms(call))
-        return weights
-
-    def _norms(self, call: Call) -> Tensor:
-        """The norm of each loss's gradient on the shared parameters, `[k]`; with `sync` of that of all ranks."""
-        parts = call.values.unbind() if call.parts is None else call.parts
-        gradients = [self._gradient(loss) for loss in parts]
-        if call.world > 1:
-            flat = torch.stack([torch.cat([part.flatten() for part in each]) for each in gradients])
-            gradients = [[row] for row in distributed.sum_over_ranks(flat, self.sync) / call.world]
-        norms = [torch.stack([part.float().norm() for part in each]).norm() for each in gradients]
-        return torch.stack(norms)
-
-    def _gradient(self, loss: Tensor) -> list[Tensor]:
-        if not loss.requires_grad:  # 0, of a task that only another rank has
-            return [torch.zeros_like(each) for each in self._shared]
-        found = torch.autograd.grad(loss, self._shared, retain_graph=True, allow_unused=True, materialize_grads=True)
-        return list(found)
-
-    @torch.no_grad()
-    def _learn(self, call: Call, weights: Tensor, norms: Tensor) -> None:
-        losses, started = call.seen.to(weights.dtype), call.pick(self.started)
-        finite = call.finite & norms.isfinite().all()
-        initial = torch.where(started, call.pick(self.initial), losses)
-        ratio = torch.where(initial > 0, losses / torch.where(initial > 0, initial, 1.0), 1.0).clamp_min(0)
-        rates = torch.where(ratio.sum() > 0, ratio / ratio.mean().clamp_min(1e-30), 1.0)
-        scaled = weights * norms
-        gradient = torch.sign(scaled - scaled.mean() * rates**self.alpha) * norms
-        moved = (weights + _adam.step(self, call, gradient, finite.expand_as(weights), self.lr)).clamp_min(SMALLEST)
-        moved = moved * (weights.sum() / moved.sum())
-        call.put(self.task_weights, torch.where(finite, moved, weights))
-        call.put(self.initial, torch.where(finite, initial, call.pick(self.initial)))
-        call.put(self.started, started | finite)
 
     def extra_repr(self) -> str:
-        """The constructor's arguments; of the shared parameters their number."""
-        rest = f"alpha={self.alpha!r}, lr={self.lr!r}, sync={self.sync!r}"
-        return f"tasks={self.tasks!r}, shared=<{len(self._shared)} parameters>, {rest}"
+        """The options; what is shared is the model's."""
+        return f"tasks={list(self.tasks)!r}, alpha={self.alpha!r}, sync={self.sync!r}"
 
+    def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
+        """The weights: their value multiplies the losses, their gradient is that of the norms."""
+        learned = torch.where(call.here, self._learned(self.log_weight, call).exp(), 0)
+        weights = learned * (call.here.sum() / learned.detach().sum()) if any(call.present) else learned
+        if not (self.training and torch.is_grad_enabled() and any(call.present)):
+            return weights.detach(), 0.0
+        norms = self._norms(call)
+        with torch.no_grad():
+            seen, here = call.seen.to(torch.float32), call.here
+            starts = call.moves & ~self.started
+            self.first.copy_(torch.where(starts, seen, self.first))
+            self.started.logical_or_(starts)
+            rate = torch.where(here, seen / torch.where(self.first == 0, 1, self.first), 0)
+            rate = rate / (rate.sum() / here.sum()).clamp_min(torch.finfo(torch.float32).tiny)
+            sizes = torch.where(here, weights * norms, 0)
+            target = sizes.sum() / here.sum() * rate.clamp_min(0).pow(self.alpha)
+            slope = torch.where(here & call.finite & norms.isfinite(), torch.sign(sizes - target) * norms, 0)
+        pull = weights * slope
+        return weights.detach(), (pull - pull.detach()).sum()
 
-def _parameters(shared: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    found = [shared] if isinstance(shared, Tensor) else list(shared) if isinstance(shared, Iterable) else [shared]
-    for each in found:
-        if not isinstance(each, Tensor) or not each.requires_grad:
-            raise TypeError(f"`shared` must hold tensors that require a gradient, got {checks.describe(each)}")
-    if not found:
-        raise ValueError("`shared` must hold at least one parameter, got none")
-    return found
+    def _norms(self, call: Call) -> Tensor:
+        """`[T]`: the norm of each loss's gradient on what is shared; the graph is kept for the backward pass."""
+        sizes = [each.numel() for each in self.shared]
+        rows = []
+        for loss in call.terms:
+            row = call.seen.new_zeros(sum(sizes), dtype=torch.float32)
+            if loss is not None and loss.requires_grad:
+                found = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
+                parts = [
+                    each.new_zeros(size) if part is None else part.reshape(-1)
+                    for each, part, size in zip(self.shared, found, sizes, strict=True)
+                ]
+                row = torch.cat([part.to(torch.float32) for part in parts])
+            rows.append(row if call.over_ranks else torch.linalg.vector_norm(row))
+        if not call.over_ranks:
+            return torch.stack(rows)
+        total = distributed.sum_over_ranks(torch.stack(rows), self.sync) / distributed.world_size(self.sync)
+        norms: Tensor = torch.linalg.vector_norm(total, dim=1)
+        return norms
 
 
 CARD = Card(
     name="grad_norm",
-    summary="weighs the tasks so that their gradients on shared parameters are alike",
+    summary="learns weights under which all tasks' gradients are of one size, larger for slow tasks",
     module=GradNorm,
     family="Tasks",
     kind="balancer",
     problems=frozenset({"tasks"}),
     op_family="scalars",
-    paper='Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing", ICML 2018, alg. 1',
-    formula=r"\sum_t w_t L_t, \quad \Delta w_t \sim -\mathrm{sign}(G_t - \bar{G} r_t^\alpha) \|\nabla_W L_t\|",
-    required={"tasks": ("a", "b", "c")},
-    samples=({}, {"alpha": 0.0}, {"alpha": 0.12, "lr": 0.1}),
-    use_when="one task's gradient drowns the others' in the layers that they share",
-    avoid_when="a step must cost no more than a forward and a backward pass: each task is traced back on its own",
-    differs=(
-        "no weight falls below 0.001, where the paper's may turn negative",
-        "the gradient of the weights is written down, so that no second backward pass leaks into the model",
-    ),
+    paper='Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing", ICML 2018, eq. 1-2',
+    formula=r"w_t \lVert \nabla_W L_t \rVert \to \bar G \, r_t^\alpha",
+    required={"tasks": ["a", "b", "c"], "shared": [torch.ones(2)]},
+    samples=({}, {"alpha": 0.5}),
+    use_when="tasks share a trunk, their gradients differ in size, and a backward pass to one layer for each is cheap",
+    avoid_when="there are very many tasks, each of which costs a partial backward pass",
+    differs=("the gradient of the weights is taken by its formula, without a second backward pass",),
 )

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..card import Card
-from ._balancer import Call
-from ._learned import LearnedBalancer
+from ._balancer import Balancer, Call, one_each
 
 
-class ImpartialLossWeighting(LearnedBalancer):
+class ImpartialLossWeighting(Balancer):
     r"""Learns a scale for each loss at which all are equally large.
 
     $\sum_t e^{s_t} L_t - s_t$ with $s_t$ learned; at its optimum $e^{s} L = 1$, so that the gradient is $\sum_t \nabla
-    L_t / L_t$: that of the sum of the logarithms, or of the geometric mean.
+    L_t / L_t$: that of the geometric mean.
 
     Args:
         tasks: their names.
@@ -23,31 +22,25 @@ class ImpartialLossWeighting(LearnedBalancer):
             those of this package are with `sync=True`. Default: `False`.
 
     Shape:
-        `losses`: a scalar by task, or `[T]`, above 0; a scalar comes out. It falls below 0 as losses fall below 1/e.
+        `losses`: a scalar by task, or `[T]`, above 0; a scalar comes out.
 
     Example:
         >>> import torch
         >>> from equipoise import ImpartialLossWeighting
-        >>> balancer = ImpartialLossWeighting(["depth", "normals"])
-        >>> balancer({"depth": torch.tensor(2.0), "normals": torch.tensor(0.5)}).item()
+        >>> ImpartialLossWeighting(["depth", "normals"])(torch.tensor([2.0, 0.5])).item()
         2.5
 
-    Differs from:
-        The paper, whose s starts at a constant that it does not name; here, as in LibMTL, at 0.
-
     References:
-        Liu et al., "Towards Impartial Multi-Task Learning", ICLR 2021, section 3.2. Its gradient balance (IMTL-G) is
-        gradient surgery: see TorchJD's `IMTLG`.
+        Liu et al., ICLR 2021, section 3.2; s begins at 0, as in LibMTL.
     """
 
     def __init__(self, tasks: Sequence[str], *, sync: bool = False) -> None:
-        super().__init__(tasks, "log_scale", sync=sync)
+        super().__init__(tasks, sync=sync)
+        self.log_scale = one_each(self.tasks)
 
-    def _scales(self, _: Call, /, learned: Tensor) -> Tensor:
-        return learned.exp()
-
-    def _costs(self, _: Call, /, learned: Tensor) -> Tensor:
-        return -learned
+    def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
+        s = self._learned(self.log_scale, call)
+        return s.exp(), -s.sum()
 
 
 CARD = Card(
@@ -60,8 +53,7 @@ CARD = Card(
     op_family="scalars",
     paper='Liu et al., "Towards Impartial Multi-Task Learning", ICLR 2021, section 3.2',
     formula=r"\sum_t e^{s_t} L_t - s_t",
-    required={"tasks": ("a", "b", "c")},
+    required={"tasks": ["a", "b", "c"]},
     use_when="losses differ by orders of magnitude and no task matters more",
-    avoid_when="a loss reaches 0 or lies below: its scale then grows without end (uncertainty_weighting has bounds)",
-    differs=("s starts at 0; the paper does not say where",),
+    avoid_when="a loss reaches 0 or lies below: its scale then grows without end",
 )

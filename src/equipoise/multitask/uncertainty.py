@@ -8,19 +8,19 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 from .. import checks
 from ..card import Card
-from ._balancer import Call
-from ._learned import LearnedBalancer
+from ..reduction import check_reduction
+from ._balancer import Balancer, Call, one_each
 
 KINDS = ("gaussian", "softmax", "laplace")
 REGULARIZERS = ("log", "log1p")
 INITS = ("zero", "first_batch")
 
 
-class UncertaintyWeighting(LearnedBalancer):
+class UncertaintyWeighting(Balancer):
     r"""Learns how noisy each task is, and weighs its loss by the inverse.
 
     $\sum_t c_t e^{-s_t} L_t + r_t(s_t)$ with $s = \log \sigma^2$ learned for each task (of a Laplace scale $\log b$):
@@ -33,13 +33,13 @@ class UncertaintyWeighting(LearnedBalancer):
             where it is a cross-entropy, `"laplace"` where it is a mean absolute residual.
         regularizer: `"log"`, or `"log1p"`: c = 1/2 and r = log(1 + e^s) for every kind, so that the total of losses
             that are not negative is not either. Default: `"log"`.
-        init: `"zero"`, or `"first_batch"`: s begins at the optimum for a task's first loss. Default: `"zero"`.
+        init: `"zero"`, or `"first_batch"`: s begins at the optimum for the first losses. Default: `"zero"`.
         clamp: s is held between these. Default: `(-10.0, 10.0)`.
         sync: whether s sees the losses of all ranks. Each rank's loss must be scaled so that their average is that of
             the joined batch, as those of this package are with `sync=True`. Default: `False`.
 
     Shape:
-        `losses`: a scalar by task, or `[T]`; a scalar comes out. It may be negative: r is, where a task is nearly
+        `losses`: a scalar by task, or `[T]`; a scalar comes out. It may be negative: s/2 is where a task is nearly
         perfect. Follow `balancer.losses`, not the total, and give a scheduler those.
 
     Example:
@@ -62,7 +62,6 @@ class UncertaintyWeighting(LearnedBalancer):
 
     scale: Tensor
     slope: Tensor
-    start: Tensor
     started: Tensor
 
     def __init__(
@@ -76,59 +75,55 @@ class UncertaintyWeighting(LearnedBalancer):
     ) -> None:
         if not isinstance(tasks, Mapping):
             raise TypeError(f"`tasks` must give each task's kind by its name, got {checks.describe(tasks)}")
-        super().__init__(list(tasks), "log_variance", sync=sync)
+        super().__init__(list(tasks), sync=sync)
         self.kinds = tuple(checks.choice(f"tasks[{name!r}]", kind, KINDS) for name, kind in tasks.items())
         self.regularizer = checks.choice("regularizer", regularizer, REGULARIZERS)
         self.init = checks.choice("init", init, INITS)
-        self.clamp = _bounds(clamp)
+        low, high = (checks.number("clamp", each, -torch.inf) for each in clamp)
+        if not low < high:
+            raise ValueError(f"`clamp` must rise, got {clamp!r}")
+        self.clamp = (low, high)
         log = self.regularizer == "log"
         scale = [1.0 if log and kind != "gaussian" else 0.5 for kind in self.kinds]
-        slope = [1.0 if kind == "laplace" else 0.5 for kind in self.kinds]
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        slope = [1.0 if kind == "laplace" else 0.5 for kind in self.kinds]
         self.register_buffer("slope", torch.tensor(slope), persistent=False)
-        self.register_buffer("start", torch.zeros(len(self.kinds)))
         self.register_buffer("started", torch.zeros(len(self.kinds), dtype=torch.bool))
+        self.log_variance = one_each(self.tasks)
 
-    @property
-    def log_variances(self) -> dict[str, Tensor]:
-        """Each task's s, within its bounds, without a graph."""
-        learned = torch.stack([getattr(self, key).detach() for key in self._keys])
-        return dict(zip(self.tasks, (self.start + learned).clamp(*self.clamp).unbind(), strict=True))
-
-    def _learned(self, call: Call) -> Tensor:
-        """s, `[k]`: where it began, and what was learned since; held between its bounds."""
+    def _weigh(self, call: Call) -> tuple[Tensor, Tensor | float]:
         if self.init == "first_batch" and self.training:
-            self._begin(call)
-        return self._held(call, call.pick(self.start).to(call.values.dtype) + super()._learned(call))
+            self._start(call)
+        s = self._held(call)
+        cost = self.slope * s if self.regularizer == "log" else softplus(s)
+        return self.scale * torch.exp(-s), torch.where(call.here, cost, 0).sum()
 
-    def _scales(self, call: Call, /, learned: Tensor) -> Tensor:
-        return call.pick(self.scale) * torch.exp(-learned)
-
-    def _costs(self, call: Call, /, learned: Tensor) -> Tensor:
-        return call.pick(self.slope) * learned if self.regularizer == "log" else softplus(learned)
-
-    def _held(self, call: Call, s: Tensor) -> Tensor:
-        """Keeps s between its bounds; beyond them with a gradient where, and only where, it leads back."""
+    def _held(self, call: Call) -> Tensor:
+        """S within its bounds; beyond them its gradient counts only where it leads back."""
         low, high = self.clamp
+        s = self._learned(self.log_variance, call)
         bounded = s.clamp(low, high)
         with torch.no_grad():
-            flat = call.pick(self.slope) if self.regularizer == "log" else torch.sigmoid(bounded)
-            slope = flat - self._scales(call, bounded) * call.seen
+            flat = self.slope if self.regularizer == "log" else torch.sigmoid(bounded)
+            slope = flat - self.scale * torch.exp(-bounded) * call.seen
             returns = ((s > high) & (slope > 0)) | ((s < low) & (slope < 0))
         return torch.where(returns, bounded.detach() + (s - s.detach()), bounded)
 
     @torch.no_grad()
-    def _begin(self, call: Call) -> None:
-        """Puts s at the optimum for a task's first loss; at 0 where that loss is not above 0."""
-        losses = call.seen
+    def _start(self, call: Call) -> None:
+        """S at the optimum for a task's first loss."""
+        losses = call.seen.to(torch.float32)
         if self.regularizer == "log1p":
             variance = (losses + (losses.square() + 8 * losses).sqrt()) / 4
         else:
-            variance = losses * call.pick(self.scale) / call.pick(self.slope)
-        found = torch.where(losses > 0, variance, 1.0).log().to(self.start.dtype)
-        started = call.pick(self.started)
-        call.put(self.start, torch.where(started, call.pick(self.start), found))
-        call.put(self.started, torch.ones_like(started))
+            variance = losses * self.scale / self.slope
+        starts = call.moves & ~self.started
+        found = torch.where(losses > 0, variance, 1.0).log()
+        for index, name in enumerate(self.tasks):
+            if call.present[index]:
+                own = self.log_variance[name]
+                own.copy_(torch.where(starts[index], found[index], own))
+        self.started.logical_or_(starts)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -137,13 +132,51 @@ class UncertaintyWeighting(LearnedBalancer):
         return f"tasks={tasks!r}, {rest}"
 
 
-def _bounds(clamp: tuple[float, float]) -> tuple[float, float]:
-    if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
-        raise TypeError(f"`clamp` must be two numbers, got {checks.describe(clamp)}")
-    low, high = (checks.number("clamp", each, -torch.inf) for each in clamp)
-    if not low < high:
-        raise ValueError(f"`clamp` must rise, got {clamp!r}")
-    return low, high
+def scaled_softmax_cross_entropy(
+    input: Tensor, target: Tensor, log_variance: Tensor, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    r"""The cross-entropy of scores at a temperature that is learned: what uncertainty weighting approximates.
+
+    $-\log \mathrm{softmax}(z / \sigma^2)_y$ with $s = \log \sigma^2$.
+
+    Args:
+        input: scores, `[N, C, ...]`, floating-point.
+        target: class indices, `[N, ...]`, or probabilities, `[N, C, ...]`.
+        log_variance: s, a 0-d tensor.
+        ignore_index: class index of samples that are left out. Default: `-100`.
+        reduction: `"none"`, `"sum"` or `"mean"`, as torch's. Default: `"mean"`.
+
+    Returns:
+        A scalar, or `[N, ...]` for `"none"`; float32 for half-precision input.
+
+    Raises:
+        TypeError: if `input` or `log_variance` is not a floating-point tensor.
+        ValueError: if `log_variance` is not 0-d, or `reduction` is none of those.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import scaled_softmax_cross_entropy
+        >>> scaled_softmax_cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), torch.tensor(0.0))
+        tensor(0.1269)
+
+    Differs from:
+        With scores that are trained themselves s has no optimum of its own: the scores take its place. It is for a
+        head that is fixed.
+
+    References:
+        Kendall, Gal, Cipolla, CVPR 2018, eq. 8-10.
+    """
+    check_reduction(reduction)
+    if checks.scores("log_variance", log_variance).ndim:
+        raise ValueError(f"`log_variance` must be a 0-d tensor, got {checks.describe(log_variance)}")
+    dtype = torch.promote_types(checks.scores("input", input).dtype, torch.float32)
+    scores = input.to(dtype) * torch.exp(-log_variance.to(dtype))
+    if target.is_floating_point():
+        return cross_entropy(scores, target.to(dtype), reduction=reduction)
+    each = cross_entropy(scores, target.long(), ignore_index=ignore_index, reduction="none")
+    if reduction != "mean":
+        return each.sum() if reduction == "sum" else each
+    return each.sum() / (target != ignore_index).sum().clamp_min(1)
 
 
 CARD = Card(
@@ -157,7 +190,7 @@ CARD = Card(
     paper='Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, eq. 5-10',
     formula=r"\sum_t c_t e^{-s_t} L_t + r_t(s_t), \quad s_t = \log \sigma_t^2",
     required={"tasks": {"a": "gaussian", "b": "softmax", "c": "laplace"}},
-    samples=({}, {"regularizer": "log1p"}, {"init": "first_batch"}, {"clamp": (-0.3, 0.5)}),
+    samples=({}, {"regularizer": "log1p"}, {"init": "first_batch"}),
     use_when="losses of different units or scales are added, and nobody has time to tune weights",
     avoid_when="a task is more important than its noise says: its weight is then yours to give (constant_weighting)",
     differs=(
