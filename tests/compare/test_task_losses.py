@@ -93,7 +93,7 @@ def test_scores_start_at_the_best_constant_of_each_task() -> None:
 
 
 def balanced(balancer: nn.Module, trained: tuple[str, ...] = tuple(HEADS)) -> Balanced:
-    total = Balanced(TaskLosses(TASKS, TARGETS), trained)
+    total = Balanced(TaskLosses(TASKS, TARGETS), {name: name for name in trained})
     total.start(balancer, 0.01)
     return total
 

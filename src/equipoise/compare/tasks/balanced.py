@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,15 +25,15 @@ class Balanced(nn.Module):
 
     Args:
         losses: of all tasks.
-        trained: the names of those that are trained.
+        trained: what the balancer calls each task that is trained, by its name.
     """
 
     balancer: Any
 
-    def __init__(self, losses: TaskLosses, trained: Sequence[str]) -> None:
+    def __init__(self, losses: TaskLosses, trained: Mapping[str, str]) -> None:
         super().__init__()
         self.losses = losses
-        self.trained = tuple(trained)
+        self.trained = dict(trained)
         self.weights: dict[str, list[float | None]] = {name: [] for name in trained}
         self._sums = dict.fromkeys(trained, 0.0)
         self._steps = dict.fromkeys(trained, 0)
@@ -47,16 +47,18 @@ class Balanced(nn.Module):
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The weighed sum of the losses of the tasks that have a label in the batch; 0 where none has."""
         found = self.losses(scores, targets)
-        losses = {name: found[name] for name in self.trained if name in found}
+        losses = {key: found[name] for name, key in self.trained.items() if name in found}
         if not losses:
             return scores.sum() * 0.0
         if isinstance(self.balancer, equipoise.DynamicTaskPrioritization):
             total: Tensor = self.balancer(losses, kpis=self._kpis(scores.detach(), targets, losses))
         else:
             total = self.balancer(losses)
-        for name, weight in self.balancer.weights.items():
-            self._sums[name] += float(weight)
-            self._steps[name] += 1
+        weights = self.balancer.weights
+        for name, key in self.trained.items():
+            if key in losses:
+                self._sums[name] += float(weights[key])
+                self._steps[name] += 1
         return total
 
     def end_epoch(self) -> None:
@@ -64,15 +66,17 @@ class Balanced(nn.Module):
         for name, steps in self._steps.items():
             self.weights[name].append(self._sums[name] / steps if steps else None)
             self._sums[name], self._steps[name] = 0.0, 0
-        self.balancer.end_epoch()
+        if isinstance(self.balancer, equipoise.DynamicWeightAverage):
+            self.balancer.end_epoch()
 
     def _kpis(self, scores: Tensor, targets: Tensor, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """How well each task does on the batch, between 0 and 1; what knows nothing has about the same on all."""
         found = {}
         for index, (task, head) in enumerate(zip(self.losses.tasks, self.losses.heads(), strict=True)):
-            if task.name in losses:
+            key = self.trained.get(task.name, "")
+            if key in losses:
                 known = ~targets[:, index].isnan()
-                found[task.name] = kpi(task, scores[known, head], self.losses.labels(index, targets)[1])
+                found[key] = kpi(task, scores[known, head], self.losses.labels(index, targets)[1])
         return found
 
 

@@ -130,18 +130,23 @@ def kind(task: Task) -> str:
     return "gaussian" if task.loss == "squared_error" else "laplace"
 
 
+def keys(tasks: Sequence[Task]) -> dict[str, str]:
+    """What a balancer calls each task: a column may have a name that no parameter can have."""
+    return {task.name: f"task_{index}" for index, task in enumerate(tasks)}
+
+
 def _equal(tasks: Sequence[Task], _: Settings, __: Sequence[nn.Parameter]) -> nn.Module:
-    return equipoise.ConstantWeighting([task.name for task in tasks])
+    return equipoise.ConstantWeighting(list(keys(tasks).values()))
 
 
 def _from_card(card: Card, tasks: Sequence[Task], chosen: Settings, shared: Sequence[nn.Parameter]) -> nn.Module:
     """Build a balancer with its defaults, from what it asks for: names, kinds, tuned weights or parameters."""
-    names = [task.name for task in tasks]
+    names = list(keys(tasks).values())
     module: Callable[..., nn.Module] = card.module
     if card.module is equipoise.ConstantWeighting:
         return module(names, [weight for _, weight in chosen.options])
     if card.module is equipoise.UncertaintyWeighting:
-        return module({task.name: kind(task) for task in tasks})
+        return module({name: kind(task) for name, task in zip(names, tasks, strict=True)})
     if card.module is equipoise.GradNorm:
         return module(names, shared)
     return module(names)

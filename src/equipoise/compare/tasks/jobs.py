@@ -12,7 +12,7 @@ from .. import jobs, training
 from ..jobs import Job, Result
 from . import metrics
 from .balanced import Balanced
-from .candidates import TaskCandidate
+from .candidates import TaskCandidate, keys
 from .losses import TaskLosses
 from .study import TaskStudy
 from .task import Task
@@ -36,7 +36,7 @@ def run_task_job(study: TaskStudy, job: Job) -> Result:
         train = parts["train"]
         losses = TaskLosses(study.tasks, train.targets)
         bias = losses.best_constants(train.targets)
-        total = Balanced(losses, [task.name for task in tasks]).to(study.plan.device)
+        total = Balanced(losses, keys(tasks)).to(study.plan.device)
         curve: dict[str, list[Any]] = {"epoch": [], "train_loss": [], "validation": []}
         every = math.ceil(study.plan.epochs / jobs.POINTS)
 
