@@ -68,7 +68,7 @@ def shares(problem: Problem, part: np.ndarray) -> np.ndarray:
 def test_rows_of_one_group_stay_together_and_all_rows_are_there(seed: int, groups: int) -> None:
     generator = np.random.default_rng(seed)
     problem = single([120, 40])
-    order = Order("group", "case", np.unique(generator.integers(0, groups, 160), return_inverse=True)[1])
+    order = Order("group", "case", np.unique(generator.integers(0, groups, 160), return_inverse=True)[1], 5)
     cut = split(problem, seed, order)
     assert np.sort(np.concatenate(parts(cut))).tolist() == list(range(160))
     found = [set(order.ranks[part]) for part in parts(cut)]
@@ -79,7 +79,7 @@ def test_rows_of_one_group_stay_together_and_all_rows_are_there(seed: int, group
 def test_small_groups_are_dealt_in_proportion_of_each_class_and_afresh(seed: int) -> None:
     problem = single([900, 240, 60])
     ranks = np.random.default_rng(0).integers(0, 500, 1200)
-    order = Order("group", "case", np.unique(ranks, return_inverse=True)[1])
+    order = Order("group", "case", np.unique(ranks, return_inverse=True)[1], 5)
     cut = split(problem, seed, order)
     for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
         assert shares(problem, part) == pytest.approx([share] * 3, abs=0.05)
@@ -90,7 +90,7 @@ def test_small_groups_are_dealt_in_proportion_of_each_class_and_afresh(seed: int
 def test_groups_of_a_multilabel_problem_stay_together_too() -> None:
     generator = np.random.default_rng(0)
     problem = pose(pd.DataFrame((generator.random((400, 3)) < [0.5, 0.2, 0.1]).astype(int), columns=list("abc")))
-    order = Order("group", "case", np.repeat(np.arange(100), 4))
+    order = Order("group", "case", np.repeat(np.arange(100), 4), 5)
     cut = split(problem, 0, order)
     for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
         assert len(set(order.ranks[part])) * 4 == len(part)

@@ -93,7 +93,10 @@ def encode_alike(frame: pd.DataFrame, columns: Sequence[Column], levels: Sequenc
     for name, known in zip(named, levels, strict=True):
         index = {level: code for code, level in enumerate(known)}
         text = _text(frame[name])
-        coded = text.astype(object).map(lambda level, index=index: index.get(level, -2), na_action="ignore")
+        # A whole number among missing cells is 1.0 in one file, 1 in another.
+        coded = text.astype(object).map(
+            lambda level, index=index: index.get(level, index.get(level.removesuffix(".0"), -2)), na_action="ignore"
+        )
         codes.append(coded.fillna(-1).to_numpy(np.int32))
     return Table(tuple(columns), _side_by_side(numeric, frame), _side_by_side(codes, frame), tuple(map(tuple, levels)))
 

@@ -25,7 +25,9 @@ FEWEST_TEST_ROWS = 20
 # The same for classes, of which retrieval tests a few at a time.
 FEWEST_TEST_CLASSES = 10
 # How many seeds are looked at for the fewest test rows where splits are uneven.
-MOST_LOOKS = 20
+MOST_LOOKS = 200
+# A part of the rows that is meant to be a fifth, and is this much less or more, is worth a warning.
+UNEVEN = 2.0
 
 
 def prepare(request: Request) -> Study:
@@ -69,7 +71,7 @@ def prepare(request: Request) -> Study:
         fingerprint=source.fingerprint,
         target_reason=reason,
         notes=(*source.notes, *posed.notes, *about_order(order)),
-        warnings=(*thin, *profile.warnings(table, posed, frame, order is not None)),
+        warnings=(*thin, *_uneven(posed, order), *profile.warnings(table, posed, frame, order is not None)),
         total_rows=len(source.frame),
         table=table,
         problem=posed,
@@ -142,7 +144,7 @@ def order_of(frame: pd.DataFrame, request: Request) -> splits.Order | None:
         codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
         if codes.max() < 4:
             raise CompareError(f"column {request.group!r} has {codes.max() + 1} groups, at least 5 are needed to split")
-        return splits.Order("group", request.group, codes)
+        return splits.Order("group", request.group, codes, request.seeds)
     if request.time is not None:
         moments = columns.moments(frame[request.time])
         unknown = int(np.isnan(moments).sum())
@@ -151,7 +153,7 @@ def order_of(frame: pd.DataFrame, request: Request) -> splits.Order | None:
         distinct, ranks = np.unique(moments, return_inverse=True)
         if len(distinct) < 5:
             raise CompareError(f"column {request.time!r} has {len(distinct)} moments, at least 5 are needed to split")
-        return splits.Order("time", request.time, ranks.astype(np.int64))
+        return splits.Order("time", request.time, ranks.astype(np.int64), request.seeds)
     return None
 
 
@@ -180,6 +182,20 @@ def _rows_of_parts(posed: Problem, order: splits.Order | None, seeds: int) -> tu
     return tuple(int(count) for count in fewest), len(cuts[0].train)
 
 
+def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
+    """A warning where few or uneven groups make parts of other sizes than were meant."""
+    if order is None or order.by != "group":
+        return []
+    cuts = [splits.split(posed, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
+    tests = [len(cut.test) / len(posed.rows) for cut in cuts]
+    if min(tests) >= splits.TEST / UNEVEN and max(tests) <= splits.TEST * UNEVEN:
+        return []
+    return [
+        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {min(tests):.0%} to"
+        f" {max(tests):.0%} of the rows are tested, not {splits.TEST:.0%}; the seeds are worth less than they seem"
+    ]
+
+
 def _classes_of_parts(posed: Problem, _: splits.Order | None, __: int) -> tuple[tuple[int, ...], int]:
     """The rows of each class that are searched where it is a test class, and the training rows of the first seed."""
     classes = len(posed.classes)
@@ -205,10 +221,11 @@ def _few(posed: Problem) -> list[str]:
 
 
 def _per_class(posed: Problem, rows: Any) -> Any:
-    """How many of some rows each class has, or carry each label."""
+    """How many of some rows each class has; of a label how many carry it, or do not, whichever is fewer."""
     labels = posed.labels[rows]
     if posed.kind == "multilabel":
-        return labels.sum(axis=0, dtype=np.int64)
+        carried = labels.sum(axis=0, dtype=np.int64)
+        return np.minimum(carried, len(labels) - carried)  # a label that nearly all rows carry rests on the others
     return np.bincount(labels, minlength=len(posed.classes))
 
 

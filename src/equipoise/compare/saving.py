@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as load_weights
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import equipoise
@@ -143,9 +145,11 @@ def save_winner(comparison: Comparison, folder: Path) -> None:
             "test_value": row.values[0],
         },
     }
-    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    # Clones: weights that a model uses twice are one tensor, which the format refuses.
+    weights = save({name: value.cpu().contiguous().clone() for name, value in network.state_dict().items()})
+    description["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     try:
-        write_atomically(folder / WEIGHTS, save(state))
+        write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise CompareError(f"cannot save a model in {folder}: {error.strerror}") from error
@@ -164,13 +168,16 @@ def load(folder: Path, model: str | None = None) -> Saved:
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
-        weights = load_file(folder / WEIGHTS)
+        content = (folder / WEIGHTS).read_bytes()
+        weights = load_weights(content)
     except OSError as error:
         raise CompareError(f"{folder} is no saved model: {error.filename or WEIGHTS}: {error.strerror}") from error
     except (ValueError, SafetensorError) as error:
         raise CompareError(f"{folder} is no saved model: {error}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CompareError(f"{folder / DESCRIPTION} has another format than this version reads, expected {FORMAT}")
+    if description.get("weights_sha256") != hashlib.sha256(content).hexdigest():
+        raise CompareError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different models: saving was cut short")
     try:
         return _restore(description, weights, model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -91,10 +91,10 @@ class Study:
         """Which way the metric points."""
         return self.metric not in metrics.SMALLER_IS_BETTER
 
-    @property
+    @cached_property
     def overlap(self) -> float:
         """Test rows, or classes, per training one."""
-        return splits.overlap(self.problem)
+        return splits.overlap(self.problem, self.order)
 
     @cached_property
     def identity(self) -> str:
@@ -108,7 +108,9 @@ class Study:
             "target": list(self.problem.target),
             "problem": self.problem.kind,
             "rows": len(self.problem.rows),
-            "order": None if self.order is None else [self.order.by, self.order.column],
+            "order": None
+            if self.order is None
+            else [self.order.by, self.order.column, self.order.seeds if self.order.by == "time" else 0],
             "split": list(splits.shares(self.problem)),
             "metric": self.metric,
             "counted": list(self.counted),

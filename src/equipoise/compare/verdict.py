@@ -73,17 +73,20 @@ def _model_free(row: Row, study: Study) -> bool:
 
 
 def _bars(others: Sequence[Row], study: Study) -> list[Row]:
-    """The plain answers that a loss has to beat beside plain cross-entropy: the strongest, and one without a model."""
-    plain = [row for row in others if row.plain]
-    strongest = _helping(plain)[:1]
-    return [*strongest, *(row for row in plain if _model_free(row, study) and row not in strongest)]
+    """The plain answers that a loss has to beat beside plain cross-entropy.
+
+    They are the best by its mean, whether or not it is shown to help, the best that is, and one without a model.
+    """
+    plain = [row for row in others if row.plain and None not in row.values]
+    bars = [*plain[:1], *_helping(plain)[:1], *(row for row in plain if _model_free(row, study))]
+    return [row for place, row in enumerate(bars) if row not in bars[:place]]
 
 
 def _strongest(rows: Sequence[Row], study: Study) -> Row:
     """The plain answer to use unless a loss does better.
 
-    It is plain cross-entropy, the best of its remedies that help, or what needs no model and is not shown to be worse
-    than what was trained.
+    It is plain cross-entropy, the best of its remedies that help, the best by its mean where losses help and none is
+    shown to beat that one, or what needs no model and is not shown to be worse than what was trained.
     """
     yardstick, *others = rows
     helping = _helping([row for row in others if row.plain])
@@ -93,6 +96,10 @@ def _strongest(rows: Sequence[Row], study: Study) -> Row:
     for row in others:
         if _model_free(row, study) and all(gap.sign <= 0 for gap in _against(trained, row, study).values()):
             return row
+    losses = [row for row in others if not row.plain]
+    best = next((row for row in others if row.plain and None not in row.values), yardstick)
+    if _helping(losses) and goodness(best, study) > goodness(yardstick, study) and not _better(losses, [best], study):
+        return best
     return yardstick
 
 
@@ -133,7 +140,7 @@ def _as_good(trained: Sequence[Row], yardstick: Row, strongest: Row, study: Stud
     best = trained[0]
     gap = _against([best], strongest, study)[best.name]
     # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
-    among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
+    among = ", no evidence among so many candidates" if gap.sign > 0 else ""
     return (
         f"{name} will do: no loss is shown to do better. Its {metric} is {_number(strongest, study)}, that of the best"
         f" trained loss, {best.name}, {_number(best, study)} (difference {signed(gap)}{among})."
