@@ -106,7 +106,7 @@ def compare(
         str,
         typer.Argument(
             metavar="[DATA]",
-            help="`fars` or `digits`, or the path of a .csv, .tsv, .parquet or .npz file"
+            help="`fars`, `digits` or `flights`, or the path of a .csv, .tsv, .parquet or .npz file"
             " (NPZ: arrays X [N, D] and y [N] or [N, C], or one array [N] per column).",
         ),
     ] = "fars",
@@ -114,7 +114,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column to learn; a,b,c for several labels of 0 and 1.",
+            help="The column to learn; a,b,c for several labels of 0 and 1; a:binary,b:regression,c:multiclass for"
+            " several tasks of one network, and what their losses should weigh (c:multiclass:softmax_focal names a"
+            " loss).",
             show_default="the last column",
         ),
     ] = None,
@@ -130,7 +132,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help="The losses to compare with plain `cross_entropy`; `equipoise losses` lists them.",
+            help="The losses to compare with plain `cross_entropy`, or for several tasks the balancers to compare with"
+            " single-task models and constant weights; `equipoise losses` lists them.",
             show_default="all that fit",
         ),
     ] = None,
@@ -139,7 +142,8 @@ def compare(
         typer.Option(
             metavar="NAME",
             help=f"What decides, in the trials and in the verdict: {', '.join(Metric)}.",
-            show_default="balanced_accuracy for several classes, map_at_r for retrieval, else average_precision",
+            show_default="balanced_accuracy for several classes, map_at_r for retrieval, the mean relative change for"
+            " several tasks, else average_precision",
         ),
     ] = None,
     seeds: Annotated[
@@ -163,7 +167,12 @@ def compare(
     ] = None,
     rows: Annotated[
         int | None,
-        typer.Option(metavar="N", min=10, help="Use a sample of so many rows, each class in proportion."),
+        typer.Option(
+            metavar="N",
+            min=10,
+            help="Use a sample of so many rows, each class in proportion.",
+            show_default="all; of `flights` 100,000",
+        ),
     ] = None,
     model: Annotated[
         str,

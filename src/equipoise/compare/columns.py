@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -103,6 +103,11 @@ def encode_alike(frame: pd.DataFrame, columns: Sequence[Column], levels: Sequenc
 
 def _side_by_side(columns: Sequence[NDArray[Any]], frame: pd.DataFrame) -> NDArray[Any]:
     return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0), np.float64)
+
+
+def rows_of(table: Table, rows: NDArray[np.int64]) -> Table:
+    """Some rows of a table."""
+    return replace(table, numeric=table.numeric[rows], codes=table.codes[rows])
 
 
 Coded = tuple[NDArray[np.int32], tuple[str, ...]]

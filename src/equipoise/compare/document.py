@@ -29,7 +29,6 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
         saved: where the winner was saved, if it was.
     """
     study = comparison.study
-    validation_share, test_share = splits.shares(study.problem)
     return {
         "verdict": list(comparison.verdict),
         "caveat": caveat(study),
@@ -37,22 +36,35 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
         "larger_is_better": study.larger_is_better,
         "winner": comparison.winner,
         "candidates": [_candidate(row, study) for row in comparison.rows],
-        "data": _data(study),
+        "data": {**about_data(study), "effective_numbers": _effective_numbers(study)},
         "problem": _problem(study),
-        "protocol": {
-            **asdict(study.plan),
-            "model_in_words": models.describe(study.plan.model),
-            "seeds": list(range(comparison.seeds)),
-            "trials": [each.as_json() for each in study.settings],
-            "validation_share": validation_share,
-            "test_share": test_share,
-            "split": _split(study),
-            "split_column": None if study.order is None else study.order.column,
-            **_of_retrieval(study),
-            "workers": comparison.workers,
-        },
+        "protocol": protocol(study, comparison.seeds, comparison.workers),
         "code": snippet(comparison),
         "saved": None if saved is None else {"path": saved, "name": comparison.winner},
+        **circumstances(command, report),
+    }
+
+
+def protocol(study: Study, seeds: int, workers: int) -> dict[str, Any]:
+    """How the trainings were run."""
+    validation_share, test_share = splits.shares(study.problem)
+    return {
+        **asdict(study.plan),
+        "model_in_words": models.describe(study.plan.model),
+        "seeds": list(range(seeds)),
+        "trials": [each.as_json() for each in study.settings],
+        "validation_share": validation_share,
+        "test_share": test_share,
+        "split": _split(study),
+        "split_column": None if study.order is None else study.order.column,
+        **_of_retrieval(study),
+        "workers": workers,
+    }
+
+
+def circumstances(command: str, report: str) -> dict[str, Any]:
+    """When, where and by what command."""
+    return {
         "command": command,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -88,10 +100,10 @@ def _candidate(row: Row, study: Study) -> dict[str, Any]:
         "summary": row.summary,
         "plain": row.plain,
         "values": list(row.values),
-        "metrics": {name: _estimate(each) for name, each in row.metrics.items()},
-        "difference": None if row.difference is None else _difference(row.difference),
-        "recall": dict(zip(study.problem.classes, map(_estimate, row.recall), strict=True)),
-        "groups": {name: None if each is None else _estimate(each) for name, each in row.groups.items()},
+        "metrics": {name: estimate(each) for name, each in row.metrics.items()},
+        "difference": None if row.difference is None else difference(row.difference),
+        "recall": dict(zip(study.problem.classes, map(estimate, row.recall), strict=True)),
+        "groups": {name: None if each is None else estimate(each) for name, each in row.groups.items()},
         "seconds": row.seconds,
         "milliseconds_per_step": row.milliseconds_per_step,
         "chosen": row.chosen.as_json() if tuned else None,
@@ -102,13 +114,15 @@ def _candidate(row: Row, study: Study) -> dict[str, Any]:
     }
 
 
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "seeds": estimate.seeds}
+def estimate(found: Estimate) -> dict[str, Any]:
+    """A mean with its interval."""
+    return {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.seeds}
 
 
-def _difference(difference: Difference) -> dict[str, Any]:
+def difference(found: Difference) -> dict[str, Any]:
+    """A difference to a reference, with its verdict."""
     names = ("p", "p_adjusted", "detectable", "verdict", "sign")
-    return {**_estimate(difference), **{name: getattr(difference, name) for name in names}}
+    return {**estimate(found), **{name: getattr(found, name) for name in names}}
 
 
 def _calibration(bins: Bins) -> dict[str, Any] | None:
@@ -126,22 +140,26 @@ def _calibration(bins: Bins) -> dict[str, Any] | None:
     }
 
 
-def _data(study: Study) -> dict[str, Any]:
-    problem = study.problem
-    retrieves = problem.kind == "retrieval"  # a class counts by its rows there
-    effective = {} if retrieves else dict(zip(problem.classes, profile.effective_numbers(problem.counts), strict=True))
+def about_data(study: Study) -> dict[str, Any]:
+    """The table, its columns, and what to know about it."""
     return {
         "name": study.source_name,
         "sha256": study.fingerprint,
         "rows": study.total_rows,
-        "rows_used": len(problem.rows),
+        "rows_used": len(study.problem.rows),
         "kinds": dict(Counter(column.kind for column in study.table.columns).most_common()),
         "missing": sum(column.missing for column in study.table.columns),
         "columns": [asdict(column) for column in study.table.columns],
         "notes": list(study.notes),
         "warnings": list(study.warnings),
-        "effective_numbers": effective,
     }
+
+
+def _effective_numbers(study: Study) -> dict[str, float]:
+    classes, counts = study.problem.classes, study.problem.counts
+    if study.problem.kind == "retrieval":  # a class counts by its rows there
+        return {}
+    return dict(zip(classes, profile.effective_numbers(counts), strict=True))
 
 
 def _problem(study: Study) -> dict[str, Any]:

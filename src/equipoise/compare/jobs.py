@@ -18,6 +18,7 @@ from .retrieval import running as retrieval
 from .splits import split
 from .store import Key
 from .study import Study
+from .tasks.study import TaskStudy
 from .trials import Settings
 
 # How many points of a training curve are worth their time.
@@ -123,7 +124,7 @@ def fit(study: Study, job: Job) -> Fitted:
     )
     if kept:
         trained.model.load_state_dict(kept)
-    curve["train_loss"] = [_finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
+    curve["train_loss"] = [finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
     return Fitted(loss, trained, curve, parts, preprocessing)
 
 
@@ -152,6 +153,10 @@ def run_job(study: Study, job: Job) -> Result:
         For each candidate `validation` scores, and of a final training `test` scores, `seconds`, `steps`, `curve` and
         `gradient_norms`: None where nothing was trained.
     """
+    if isinstance(study, TaskStudy):
+        from .tasks.jobs import run_task_job  # here, because it takes its parts from this module
+
+        return run_task_job(study, job)
     with training.one_thread():
         if study.problem.kind == "retrieval":
             return {job.candidate: _run_retrieval(study, job)}
@@ -250,5 +255,6 @@ def _about_cost(study: Study, fitted: Fitted) -> Result:
     return {"seconds": fitted.trained.seconds, "steps": steps, "curve": fitted.curve}
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value where JSON can hold it, else None."""
     return value if math.isfinite(value) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .problem import Problem
 from .retrieval import batches, measures, splitting
 from .retrieval import candidates as ranking
 from .study import Request, Study
+from .tasks import target
 
 # Below this one row more or less moves a recall by more than 5 points.
 FEWEST_TEST_ROWS = 20
@@ -34,26 +36,32 @@ def prepare(request: Request) -> Study:
     Raises:
         CompareError: where the request cannot be met.
     """
-    _check_device(request.device)
+    check_device(request.device)
     source = data.load(request.data)
+    request = _with_defaults(request, source)
+    wanted = None if request.target is None else target.wanted(request.target, source.frame.columns)
+    if wanted is not None:
+        from .tasks.preparation import prepare_tasks  # here, because it takes its parts from this module
+
+        return prepare_tasks(request, source, wanted)
     names, reason = data.choose_targets(source, request.target)
-    ordering = _ordering_column(source, names, request)
+    ordering = ordering_column(source, names, request)
     posed = problem.pose(source.frame[list(names)], request.problem)
     _check_metric(request.metric, posed)
     if request.rows is not None:
         posed = problem.sample(posed, request.rows)
-    frame = source.frame.drop(columns=[*names, *ordering])
+    frame = source.frame.drop(columns=list({*names, *ordering, *source.outcomes}))
     if len(posed.rows) < len(frame):
         frame = frame.iloc[posed.rows]
     table = columns.encode(frame)
     if not table.numeric.shape[1] + table.codes.shape[1]:
         why = "; ".join(f"{column.name!r}: {column.note}" for column in table.columns[:5])
         raise CompareError(f"{source.name} has no usable feature ({why})")
-    order = _order(source.frame.iloc[posed.rows], request)
+    order = order_of(source.frame.iloc[posed.rows], request)
     retrieves = posed.kind == "retrieval"
     look = _classes_of_parts if retrieves else _rows_of_parts
     test_rows, train_rows = look(posed, order, request.seeds)
-    counted, thin = (tuple(range(len(test_rows))), _few(posed)) if retrieves else _counted(posed, test_rows)
+    counted, thin = (tuple(range(len(test_rows))), _few(posed)) if retrieves else counted_classes(posed, test_rows)
     batch_size = batches.batch_size(train_rows) if retrieves else None
     plan = training.budget(request.model, train_rows, request.epochs, request.device, batch_size)
     if request.model not in models.LEARNING_RATE:
@@ -62,7 +70,7 @@ def prepare(request: Request) -> Study:
         source_name=source.name,
         fingerprint=source.fingerprint,
         target_reason=reason,
-        notes=(*source.notes, *posed.notes, *_about_order(order)),
+        notes=(*source.notes, *posed.notes, *about_order(order)),
         warnings=(*thin, *_uneven(posed, order), *profile.warnings(table, posed, frame, order is not None)),
         total_rows=len(source.frame),
         table=table,
@@ -78,7 +86,23 @@ def prepare(request: Request) -> Study:
     )
 
 
-def _check_device(device: str) -> None:
+def _with_defaults(request: Request, source: data.Source) -> Request:
+    """The request, with what a built-in table brings along where the person named nothing."""
+    ordered = request.group is not None or request.time is not None
+    return replace(
+        request,
+        target=request.target or source.tasks,
+        group=request.group if ordered else source.group,
+        rows=request.rows or source.rows,
+    )
+
+
+def check_device(device: str) -> None:
+    """Make sure that torch can use a device.
+
+    Raises:
+        CompareError: where it cannot.
+    """
     try:
         torch.zeros(1, device=device)
     except Exception as error:  # torch raises AssertionError, RuntimeError and others for devices that it lacks
@@ -92,7 +116,7 @@ def _check_metric(name: metrics.Name | None, posed: Problem) -> None:
         raise CompareError(f"--metric {name} does not measure a {posed.kind} problem; choose from {', '.join(known)}")
 
 
-def _ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
+def ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
     """The column that `--group` or `--time` names, if any."""
     if request.problem == "retrieval" and (request.group is not None or request.time is not None):
         option = "--group" if request.group is not None else "--time"
@@ -111,7 +135,7 @@ def _ordering_column(source: data.Source, targets: Sequence[str], request: Reque
     return [name]
 
 
-def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
+def order_of(frame: pd.DataFrame, request: Request) -> splits.Order | None:
     """What the column of `--group` or `--time` says of the rows that are used."""
     if request.group is not None:
         codes = pd.factorize(frame[request.group])[0].astype(np.int64)
@@ -133,7 +157,8 @@ def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
     return None
 
 
-def _about_order(order: splits.Order | None) -> list[str]:
+def about_order(order: splits.Order | None) -> list[str]:
+    """A note on how the rows are split, where not at random."""
     if order is None:
         return []
     groups = f"{int(order.ranks.max()) + 1:,}"
@@ -204,7 +229,7 @@ def _per_class(posed: Problem, rows: Any) -> Any:
     return np.bincount(labels, minlength=len(posed.classes))
 
 
-def _counted(posed: Problem, test_rows: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+def counted_classes(posed: Problem, test_rows: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
     """The classes that averages over classes count, and a warning about the others.
 
     A class with few test rows is left to chance. Where fewer than two classes would be left all count, as an average

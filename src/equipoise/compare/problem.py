@@ -75,7 +75,7 @@ def pose(targets: pd.DataFrame, kind: Kind | None = None) -> Problem:
     """
     if targets.shape[1] > 1 and kind not in (None, "multilabel"):
         raise CompareError(f"a {kind} problem has one target column, got {targets.shape[1]}")
-    labelled = targets.map(_is_label).to_numpy(bool).all(axis=1)
+    labelled = targets.map(is_label).to_numpy(bool).all(axis=1)
     notes = []
     if not labelled.all():
         notes.append(f"rows without a target were left out: {int((~labelled).sum()):,}")
@@ -133,7 +133,7 @@ def _whole_classes(posed: Problem, rows: int, generator: np.random.Generator) ->
     )
 
 
-def _is_label(cell: Any) -> bool:
+def is_label(cell: Any) -> bool:
     """Whether a cell names a class: not missing, not blank, not infinite."""
     if isinstance(cell, str):
         return bool(cell.strip())

@@ -43,7 +43,7 @@ def warnings(table: Table, problem: Problem, frame: pd.DataFrame, ordered: bool)
         frame: the columns as they were read, of the same rows.
         ordered: whether the person already said which rows belong together, or when they were made.
     """
-    sentences = list(_leaks(table, problem))
+    sentences = list(leaks(table, problem))
     if ordered:
         return sentences
     if problem.kind == "retrieval":  # neither groups nor dates decide its split
@@ -98,7 +98,7 @@ def _dates(table: Table) -> Iterator[str]:
         )
 
 
-def _leaks(table: Table, problem: Problem) -> Iterator[str]:
+def leaks(table: Table, problem: Problem) -> Iterator[str]:
     """Columns of which each value goes with one class."""
     if problem.kind == "multilabel":
         return

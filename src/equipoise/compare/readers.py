@@ -48,7 +48,7 @@ def read(path: Path, text: Collection[str] = ()) -> Read:
         if path.is_dir():
             raise CompareError(f"{path} is a folder, expected a CSV, Parquet or NPZ file")
         if not path.exists():
-            known = "" if path.suffix else " and no built-in table (there are fars and digits)"
+            known = "" if path.suffix else " and no built-in table (there are fars, digits and flights)"
             raise CompareError(f"there is no file {path}{known}")
         if reader is None:
             raise CompareError(f"cannot tell what {path} is, expected a name that ends in {', '.join(READERS)}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,7 @@ def train(
     settings: Settings,
     seed: int,
     after_epoch: Callable[[int, nn.Module], None] = lambda *_: None,
+    further_groups: Callable[[nn.Module], Sequence[dict[str, Any]]] = lambda _: (),
     batches: Iterable[Tensor] | None = None,
 ) -> Trained:
     """Train a fresh model.
@@ -121,6 +123,8 @@ def train(
         settings: what is tuned.
         seed: decides the weights to start from and the batches, and nothing else does.
         after_epoch: called with the number of epochs done and the model, which it leaves alone.
+        further_groups: called with the model before the first step; gives groups of parameters of the loss's own for
+            the optimizer.
         batches: the rows of each step of an epoch, afresh each time it is gone through, as many as the plan has steps;
             None for all rows in a random order.
     """
@@ -135,7 +139,10 @@ def train(
         own = loss.parameters() if isinstance(loss, nn.Module) else ()
         parameters = [*model.parameters(), *own]
         optimizer = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            [{"params": parameters}, *further_groups(model)],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -44,8 +44,8 @@ def settings(model: str, count: int) -> list[Settings]:
         Settings(default, WEIGHT_DECAY),
         *(
             Settings(
-                _rounded(default * SPAN ** (2 * _halton(index, 2) - 1)),
-                _rounded(SMALLEST_DECAY * 10 ** (decades * _halton(index, 3))),
+                rounded(default * SPAN ** (2 * halton(index, 2) - 1)),
+                rounded(SMALLEST_DECAY * 10 ** (decades * halton(index, 3))),
             )
             # The first point of the sequence has the default learning rate again.
             for index in range(2, count + 1)
@@ -58,8 +58,8 @@ def spread(default: float, span: float, count: int) -> list[float]:
 
     Halton's digits of base 5 are doubled modulo 5, or its first points would all lie near the default.
     """
-    points = (_halton(index, 5, times=2) for index in range(2, count + 1))
-    return [default, *(_rounded(default * span ** (2 * point - 1)) for point in points)]
+    points = (halton(index, 5, times=2) for index in range(2, count + 1))
+    return [default, *(rounded(default * span ** (2 * point - 1)) for point in points)]
 
 
 def best(values: Sequence[float | None], larger_is_better: bool) -> int:
@@ -70,7 +70,7 @@ def best(values: Sequence[float | None], larger_is_better: bool) -> int:
     return ranked.index(max(ranked))
 
 
-def _halton(index: int, base: int, times: int = 1) -> float:
+def halton(index: int, base: int, times: int = 1) -> float:
     """The digits of `index` in a base, each multiplied modulo the base, mirrored at the point."""
     value, place = 0.0, 1.0
     while index:
@@ -80,6 +80,6 @@ def _halton(index: int, base: int, times: int = 1) -> float:
     return value
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Two significant digits: what a person can type."""
     return float(f"{value:.1e}")

@@ -196,9 +196,9 @@ def _number(row: Row, study: Study) -> str:
     return "-" if mean is None else f"{mean:.3f}"
 
 
-def signed(gap: statistics.Difference | None) -> str:
+def signed(gap: statistics.Estimate | None, places: int = 3) -> str:
     """`+0.012 ± 0.034`."""
     if gap is None or gap.mean is None:
         return "not defined"
-    mean = f"{0.0 if abs(gap.mean) < 5e-4 else gap.mean:+.3f}"
-    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.3f}"
+    mean = f"{0.0 if abs(gap.mean) < 0.5 * 10**-places else gap.mean:+.{places}f}"
+    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.{places}f}"
