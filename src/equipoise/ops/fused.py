@@ -32,11 +32,11 @@ PLAIN_OR_NONE = {*PLAIN, type(None)}
 NUMBERS = {float, int, bool, str}
 
 
-def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Registers an operator for the CPU; `fake` tells the compiler the shapes and dtypes of its results."""
+def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], place: str = "CPU") -> Any:
+    """Registers an operator for a dispatch key; `fake` tells the compiler the shapes and dtypes of its results."""
     name = schema.partition("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-    LIBRARY.impl(name, implementation, "CPU")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, implementation, place)  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equipoise::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.equipoise, name).default
 

@@ -72,7 +72,7 @@ def eager_softmax_loss(
     class_weight, sample_weight = (as_dtype(weight, dtype) for weight in (class_weight, sample_weight))
     kept = None
     if target.is_floating_point():
-        weighed = _smooth(target.to(dtype), smoothing, class_weight, dim)
+        weighed = smooth(target.to(dtype), smoothing, class_weight, dim)
         values = soft_rows(scores, weighed, gamma=gamma, dim=dim)
     else:
         index, kept = class_index(target, scores.shape[dim], ignore_index)
@@ -130,12 +130,12 @@ def _index_rows(
     """Each sample's loss."""
     if not is_zero(smoothing):
         one_hot = is_class(scores, index, dim).to(scores.dtype)
-        return soft_rows(scores, _smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim)
+        return soft_rows(scores, smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim)
     values = hard_rows(scores, index, gamma=gamma, dim=dim)
     return values if class_weight is None else values * class_weight[index]
 
 
-def _smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
+def smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
     """Smoothed probabilities times class weights."""
     if not is_zero(smoothing):
         target = target * (1 - smoothing) + smoothing / target.shape[dim]
