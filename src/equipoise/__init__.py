@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     )
     from .classification.focal import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
     from .classification.ghm import GHMCLoss, GHMRLoss, ghm_c_loss, ghm_r_loss
+    from .classification.linear_focal import (
+        LinearSigmoidFocalLoss,
+        LinearSoftmaxFocalLoss,
+        linear_sigmoid_focal_loss,
+        linear_softmax_focal_loss,
+    )
     from .ranking.batch_triplet import BatchTripletLoss, batch_triplet_loss
     from .ranking.contrastive import BatchContrastiveLoss, ContrastiveLoss, batch_contrastive_loss, contrastive_loss
     from .ranking.cosine_embedding import CosineEmbeddingLoss, cosine_embedding_loss
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
         class_counts,
         effective_number_weights,
         inverse_frequency_weights,
+        log_priors,
         prior_bias,
     )
 
@@ -52,6 +59,8 @@ __all__ = [
     "GHMCLoss",
     "GHMRLoss",
     "InfoNCELoss",
+    "LinearSigmoidFocalLoss",
+    "LinearSoftmaxFocalLoss",
     "MarginRankingLoss",
     "RankCrossEntropyLoss",
     "RankHingeLoss",
@@ -73,6 +82,9 @@ __all__ = [
     "ghm_r_loss",
     "info_nce_loss",
     "inverse_frequency_weights",
+    "linear_sigmoid_focal_loss",
+    "linear_softmax_focal_loss",
+    "log_priors",
     "margin_ranking_loss",
     "prior_bias",
     "rank_cross_entropy_loss",
@@ -96,6 +108,12 @@ _HOME = {
     ),
     "classification.focal": ("SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"),
     "classification.ghm": ("GHMCLoss", "GHMRLoss", "ghm_c_loss", "ghm_r_loss"),
+    "classification.linear_focal": (
+        "LinearSigmoidFocalLoss",
+        "LinearSoftmaxFocalLoss",
+        "linear_sigmoid_focal_loss",
+        "linear_softmax_focal_loss",
+    ),
     "ranking.batch_triplet": ("BatchTripletLoss", "batch_triplet_loss"),
     "ranking.contrastive": ("BatchContrastiveLoss", "ContrastiveLoss", "batch_contrastive_loss", "contrastive_loss"),
     "ranking.cosine_embedding": ("CosineEmbeddingLoss", "cosine_embedding_loss"),
@@ -111,6 +129,7 @@ _HOME = {
         "class_counts",
         "effective_number_weights",
         "inverse_frequency_weights",
+        "log_priors",
         "prior_bias",
     ),
 }

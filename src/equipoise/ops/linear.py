@@ -201,14 +201,15 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:4]
         gradients, ctx.gradients = ctx.gradients, None
+        found: Sequence[Tensor | None]
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             found = _differentiable(ctx, upstream, wanted)
         elif ctx.per_value:
             found = _again(ctx, upstream, wanted)
         else:
-            found = _again(ctx, None, wanted) if gradients is None else gradients
-            if not upstream.is_cpu or upstream.item() != 1:
-                found = [each.mul_(upstream) for each in found]
+            known = _again(ctx, None, wanted) if gradients is None else gradients
+            # 1 is what a plain `backward()` sends; elsewhere than on a CPU to ask would be to wait
+            found = known if upstream.is_cpu and upstream.item() == 1 else [each.mul_(upstream) for each in known]
         return None, *_cast(found, ctx.saved_tensors, wanted), *(None,) * ctx.rest
 
 
@@ -230,22 +231,20 @@ class _Traced(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:4]
-        if ctx.per_value:
-            found = _again(ctx, upstream, wanted)
-        else:
-            found = [each * upstream for each in ctx.saved_tensors[-3:]]
+        known = ctx.saved_tensors[-3:]
+        found = _again(ctx, upstream, wanted) if ctx.per_value else [each * upstream for each in known]
         return None, *_cast(found, ctx.saved_tensors, wanted), *(None,) * ctx.rest
 
 
 def _again(ctx: Any, upstream: Tensor | None, wanted: Sequence[bool]) -> Sequence[Tensor]:
     """The gradients, computed once more."""
     saved = ctx.saved_tensors[: 3 + ctx.head.tensors]
-    _, *gradients = ctx.head.operator(*saved, upstream, *ctx.options, *wanted)
-    return gradients
+    results: tuple[Tensor, ...] = ctx.head.operator(*saved, upstream, *ctx.options, *wanted)
+    return results[1:]
 
 
 def _differentiable(ctx: Any, upstream: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients through the eager form, with graphs of their own where they are wanted."""
+    """The gradients through the eager form, with graphs of their own if this pass builds one."""
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # views: the input may come from the weight (a tied embedding) or be it, and each must get its own part

@@ -99,10 +99,10 @@ def _sound_rows(input: Tensor, target: Tensor, mask: Tensor | None, labels: int)
 
     A row that names a label that does not exist becomes NaN: where values cannot be looked at, nothing else can tell.
     """
+    rows = input
     if not is_dense(target):
-        unknown = (target >= labels).any(1, keepdim=True)
-        input = torch.where(unknown, torch.full_like(input, torch.nan), input)
-    return keep(input, None if mask is None else mask.expand(len(input), labels).any(1, keepdim=True))
+        rows = torch.where((target >= labels).any(1, keepdim=True), torch.full_like(rows, torch.nan), rows)
+    return keep(rows, None if mask is None else mask.expand(len(rows), labels).any(1, keepdim=True))
 
 
 def _chunks(
@@ -192,17 +192,16 @@ def _loss_and_gradient(
     labels = keep(target.to(scores.dtype), mask)
     yes, no = (side * (1 - smoothing) + smoothing / 2 for side in (labels, 1 - labels))
     values, slopes = _points(keep(scores, mask), yes, no, gamma, as_dtype(pos_weight, scores.dtype))
+    sides = positive * yes, negative * no
     if alpha_positive is not None and alpha_negative is not None:
-        positive, negative = positive * alpha_positive.to(scores.dtype), negative * alpha_negative.to(scores.dtype)
-    each = keep((positive * yes + negative * no) * (1 if weight is None else weight.to(scores.dtype)), mask)
+        sides = alpha_positive.to(scores.dtype) * sides[0], alpha_negative.to(scores.dtype) * sides[1]
+    each = keep((sides[0] + sides[1]) * (1 if weight is None else weight.to(scores.dtype)), mask)
     factor = linear.factor(divisor, reduction, scale, scores)
     torch.mul(slopes, each * factor if upstream is None else each * factor * upstream, out=scores)
     return linear.reduced(values * each, reduction, factor)
 
 
-def _points(
-    scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _points(scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """`q^gamma * cross-entropy` of each score and its derivative; q is the probability given to the wrong answer."""
     values = sigmoid_values(scores, yes, no, pos_weight=pos_weight)
     positive, negative = torch.sigmoid(scores), torch.sigmoid(-scores)
@@ -219,8 +218,8 @@ def _points(
 
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
-    input, weight, bias = arguments[:3]
-    return linear.outputs((input, weight, bias), (len(input), len(weight)), arguments[-6], arguments[-3:])
+    rows, weight, bias = arguments[:3]
+    return linear.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-6], arguments[-3:])
 
 
 HEAD = linear.register(

@@ -169,8 +169,8 @@ def _hard_rows(scores: Tensor, index: Tensor, gamma: float) -> Tensor:
 def _soft_rows(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
     """`-sum_c y_c (1 - p_c)^gamma log p_c` of each row; its gradient takes the place of the scores.
 
-    With `h_c = (1 - p_c)^gamma (1 - gamma p_c log p_c / (1 - p_c))` and H the sum of all `y_c h_c` it is `p_k H - y_k h_k`;
-    for the top class, whose p is near 1, that is `p (H - y h) - y h (1 - p)`.
+    With `h_c = (1 - p_c)^gamma (1 - gamma p_c log p_c / (1 - p_c))` and H the sum of all `y_c h_c` it is
+    `p_k H - y_k h_k`; for the top class, whose p is near 1, that is `p (H - y h) - y h (1 - p)`.
     """
     largest, top = scores.max(1, keepdim=True)
     scores.sub_(torch.where(largest.isinf(), torch.zeros_like(largest), largest))
@@ -197,8 +197,8 @@ def _soft_rows(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
 
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
-    input, weight, bias, target = arguments[:4]
-    return linear.outputs((input, weight, bias), target.shape[:1], arguments[-6], arguments[-3:])
+    rows, weight, bias, target = arguments[:4]
+    return linear.outputs((rows, weight, bias), target.shape[:1], arguments[-6], arguments[-3:])
 
 
 HEAD = linear.register(
