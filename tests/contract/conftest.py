@@ -7,7 +7,7 @@ import pytest
 from equipoise import kernels
 
 PATHS = ("native", "eager") if kernels.status().active == "native" else ("eager",)
-WITH_KERNELS = ("elementwise", "rowwise", "histogram")
+WITH_KERNELS = ("elementwise", "rowwise", "histogram", "linear")
 
 
 @pytest.fixture(autouse=True)

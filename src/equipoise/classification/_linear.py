@@ -7,13 +7,13 @@ from torch import Tensor
 
 from .. import checks
 from ..checks import Scalar, Vector
-from ..ops import linear, linear_labels, linear_rows, rowwise
+from ..ops import chunks, linear_labels, linear_rows, rowwise
 from ..reduction import SIGMOID_REDUCTIONS, across_ranks, check_reduction
 from ._sigmoid import element_weight, sides, split_weight
 from ._softmax import adjustment, check_indices
 
 
-def check_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> linear.Layer:
+def check_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> chunks.Layer:
     """The layer's tensors, the input as rows `[N, D]`."""
     rows, weight = checks.scores("input", input), checks.scores("linear_weight", linear_weight)
     if not rows.ndim:
@@ -25,7 +25,7 @@ def check_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None
         )
     if linear_bias is not None:
         checks.same_shape("linear_bias", checks.scores("linear_bias", linear_bias), weight.shape[:1], "one per class")
-    return rows.reshape(-1, rows.shape[-1]), weight, linear_bias
+    return rows.reshape(rows.shape[:-1].numel(), rows.shape[-1]), weight, linear_bias
 
 
 def check_chunk(name: str, chunk: int | None) -> int:
@@ -52,7 +52,7 @@ def linear_softmax_pipeline(
     """The loss of `ops.linear_rows` with all options of the softmax family."""
     check_reduction(reduction)
     layer = check_layer(input, linear_weight, linear_bias)
-    dtype, classes, lead = linear.compute_dtype(*layer), len(linear_weight), input.shape[:-1]
+    dtype, classes, lead = chunks.compute_dtype(*layer), len(linear_weight), input.shape[:-1]
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
     class_weight = None if weight is None else checks.per_class("weight", weight, classes, dtype, input.device)
@@ -112,7 +112,7 @@ def linear_sigmoid_pipeline(
     lead, labels = input.shape[:-1], len(linear_weight)
     rows = len(layer[0])
     # stands for the scores, which are never there: their shape, dtype and device in memory of one number
-    scores = input.new_empty((), dtype=linear.compute_dtype(*layer)).expand(*lead, labels)
+    scores = input.new_empty((), dtype=chunks.compute_dtype(*layer)).expand(*lead, labels)
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
     on = check_targets(target, lead, labels)
@@ -155,7 +155,7 @@ def check_targets(target: Tensor, lead: torch.Size, labels: int) -> Tensor:
         )
     if checks.can_read_values(on) and on.numel() and int(on.max()) >= labels:
         raise ValueError(f"`target` must hold label indices below {labels} (below 0: none), got {int(on.max())}")
-    return on.reshape(-1, on.shape[-1])
+    return on.reshape(lead.numel(), on.shape[-1])
 
 
 def _flat(option: Tensor | None, lead: torch.Size) -> Tensor | None:

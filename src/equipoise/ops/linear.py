@@ -11,8 +11,7 @@ holds all scores: the way to second derivatives and through `torch.func`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +19,7 @@ import torch
 from torch import Tensor
 
 from . import fused
-
-Layer = tuple[Tensor, Tensor, Tensor | None]
-"""Input `[N, D]`, weight `[C, D]` and bias `[C]` of the linear layer."""
-
-CPU_BYTES = 2**25
-"""Bytes of scores at once on a CPU: larger chunks are no faster there."""
-
-LEAST, LEAST_ELSEWHERE = 64, 2048
-"""Rows or labels at once, at the least: on a CPU, and on a device that wants large products."""
+from .chunks import Layer, full_precision
 
 
 @dataclass(frozen=True)
@@ -58,70 +49,33 @@ def register(
     eager: Callable[..., Tensor],
     tensors: int,
 ) -> Head:
-    """Registers a family for every device; `fake` tells the compiler the shapes and dtypes of the results."""
+    """Registers a family for every device; `fake` tells the compiler the shapes and dtypes of the results.
+
+    Its derivative, for torch.compile and torch.export, is what the forward pass computed or a further call does.
+    """
     operator = fused.register(schema, _plainly(implementation), fake, "CompositeExplicitAutograd")
     name = schema.partition("(")[0]
-    HEADS[name] = Head(name, operator, _plainly(eager), tensors)
-    return HEADS[name]
+    head = HEADS[name] = Head(name, operator, _plainly(eager), tensors)
 
+    def set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.head, ctx.options, ctx.known = head, inputs[tensors + 4 : -3], inputs[-3:]
+        ctx.save_for_backward(*inputs[: tensors + 3], *output[1:])
 
-def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """float64 if one of the tensors has it, else float32."""
-    return torch.float64 if any(each is not None and each.dtype == torch.float64 for each in tensors) else torch.float32
+    def backward(ctx: Any, upstream: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+        if any(other is not None for other in others):
+            raise RuntimeError(f"{operator} has no second derivative: call the loss, not its operator")
+        wanted = ctx.needs_input_grad[:3]
+        found: Sequence[Tensor] = ()
+        if upstream is not None and ctx.options[-3] == "none":
+            found = _again(ctx, upstream, wanted)
+        elif upstream is not None:
+            known = all(had or not needed for had, needed in zip(ctx.known, wanted, strict=True))
+            found = [each * upstream for each in (ctx.saved_tensors[-3:] if known else _again(ctx, None, wanted))]
+        return *(_cast(found, ctx.saved_tensors, wanted) or (None,) * 3), *(None,) * (len(ctx.options) + tensors + 4)
 
-
-def outputs(layer: Layer, losses: Sequence[int], reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
-    """Uninitialised memory for the loss and for the gradients; one that is not wanted has no elements."""
-    dtype = compute_dtype(*layer)
-    loss = layer[0].new_empty(losses if reduction == "none" else (), dtype=dtype)
-    gradients = (
-        loss.new_empty(each.shape if each is not None and needed else 0)
-        for each, needed in zip(layer, wanted, strict=True)
-    )
-    return loss, *gradients
-
-
-def at_once(chunk: int, total: int, others: int, like: Tensor, dtype: torch.dtype) -> int:
-    """How many of `total` rows (or labels) to take at once, each of which meets `others` labels (or rows)."""
-    if not chunk:
-        least = LEAST if like.is_cpu else LEAST_ELSEWHERE
-        chunk = max(least, CPU_BYTES // (max(1, others) * dtype.itemsize))
-    return max(1, min(chunk, total))
-
-
-def multiply(rows: Tensor, columns: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Writes `rows @ columns + bias`."""
-    if bias is None:
-        torch.mm(rows, columns, out=out)
-    else:
-        torch.addmm(bias, rows, columns, out=out)
-
-
-def factor(divisor: Tensor | None, reduction: str, scale: float, like: Tensor) -> Tensor:
-    """What each value is multiplied by, 0 for a mean over nothing; no value is looked at."""
-    if divisor is None or reduction in ("none", "sum"):
-        return like.new_full((), scale)
-    nothing = divisor == 0
-    whole = scale / torch.where(nothing, torch.ones_like(divisor), divisor).to(torch.float64)
-    return torch.where(nothing, torch.zeros_like(whole), whole).to(like.dtype)
-
-
-def reduced(values: Tensor, reduction: str, factor: Tensor) -> Tensor:
-    """A chunk's part of the loss; a mean over nothing is 0, whatever the numbers at ignored places."""
-    if reduction == "none":
-        return values
-    total = values.sum(dtype=torch.float64)
-    return torch.where(factor == 0, torch.zeros_like(total), total * factor)
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast: products are taken in the computing dtype."""
-    if torch.amp.is_autocast_available(device.type):
-        with torch.autocast(device.type, enabled=False):
-            yield
-    else:
-        yield
+    torch.library.register_autograd(operator, backward, setup_context=set_up, lib=fused.LIBRARY)
+    return head
 
 
 def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,12 +100,13 @@ def run(head: Head, layer: Layer, tensors: fused.Tensors, options: fused.Options
     if numbers is None or not _fits(layer, tensors):
         loss: Tensor = head.eager(*layer, *tensors, *options)
         return loss
-    wanted = [each is not None and each.requires_grad for each in layer]
-    if not (torch.is_grad_enabled() and any(wanted)):
-        return head.operator(*layer, *tensors, None, *numbers, chunk, False, False, False)[0]
-    function = _Traced if torch.compiler.is_compiling() else _Fused
-    found: Tensor = function.apply(head.name, *layer, *tensors, *numbers, chunk)  # type: ignore[no-untyped-call]
-    return found
+    wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in layer]
+    found: Tensor
+    if any(wanted) and not torch.compiler.is_compiling():
+        found = _Fused.apply(head.name, *layer, *tensors, *numbers, chunk)  # type: ignore[no-untyped-call]
+        return found
+    at_once = numbers[-2] != "none"  # else each value has an upstream gradient of its own to wait for
+    return head.operator(*layer, *tensors, None, *numbers, chunk, *(needed and at_once for needed in wanted))[0]
 
 
 def _numbers(options: fused.Options) -> fused.Options | None:
@@ -202,7 +157,7 @@ class _Fused(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:4]
         gradients, ctx.gradients = ctx.gradients, None
         found: Sequence[Tensor | None]
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        if torch.is_grad_enabled() or fused.several_at_once(upstream):
             found = _differentiable(ctx, upstream, wanted)
         elif ctx.per_value:
             found = _again(ctx, upstream, wanted)
@@ -210,29 +165,6 @@ class _Fused(torch.autograd.Function):
             known = _again(ctx, None, wanted) if gradients is None else gradients
             # 1 is what a plain `backward()` sends; elsewhere than on a CPU to ask would be to wait
             found = known if upstream.is_cpu and upstream.item() == 1 else [each.mul_(upstream) for each in known]
-        return None, *_cast(found, ctx.saved_tensors, wanted), *(None,) * ctx.rest
-
-
-class _Traced(torch.autograd.Function):
-    """The same for the compiler, which keeps nothing but what is saved, and knows no second derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, name: str, *arguments: Any) -> Tensor:
-        head = HEADS[name]
-        last = 3 + head.tensors
-        ctx.head, ctx.options = head, arguments[last:]
-        ctx.rest = len(arguments) - 3
-        ctx.per_value = ctx.options[-3] == "none"
-        wanted = (False,) * 3 if ctx.per_value else ctx.needs_input_grad[1:4]
-        loss, *gradients = head.operator(*arguments[:last], None, *ctx.options, *wanted)
-        ctx.save_for_backward(*arguments[:last], *gradients)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[1:4]
-        known = ctx.saved_tensors[-3:]
-        found = _again(ctx, upstream, wanted) if ctx.per_value else [each * upstream for each in known]
         return None, *_cast(found, ctx.saved_tensors, wanted), *(None,) * ctx.rest
 
 
@@ -246,7 +178,7 @@ def _again(ctx: Any, upstream: Tensor | None, wanted: Sequence[bool]) -> Sequenc
 def _differentiable(ctx: Any, upstream: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
     """The gradients through the eager form, with graphs of their own if this pass builds one."""
     graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), full_precision(upstream.device):
         # views: the input may come from the weight (a tied embedding) or be it, and each must get its own part
         layer = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3]]
         loss = ctx.head.eager(*layer, *ctx.saved_tensors[3 : 3 + ctx.head.tensors], *ctx.options[:-1])

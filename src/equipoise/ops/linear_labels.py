@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..kernels import calls, native
 from ..reduction import keep
-from . import fused, linear
+from . import chunks, fused, linear
 from .elementwise import as_dtype, check_probabilities, eager_sigmoid_loss, log_mix, sigmoid_values
 
 
-def linear_sigmoid_loss(layer: linear.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
+def linear_sigmoid_loss(layer: chunks.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
     """The sigmoid losses of linear scores.
 
     Args:
@@ -59,7 +59,7 @@ def eager_linear_sigmoid(
         mask: boolean, broadcastable to `[N, C]`; True keeps a label of a row.
         rest: what `eager_sigmoid_loss` takes after the mask.
     """
-    dtype = linear.compute_dtype(input, linear_weight, linear_bias)
+    dtype = chunks.compute_dtype(input, linear_weight, linear_bias)
     scores = _sound_rows(input.to(dtype), target, mask, len(linear_weight)) @ linear_weight.to(dtype).t()
     if linear_bias is not None:
         scores = scores + linear_bias.to(dtype)
@@ -128,12 +128,12 @@ def _chunks(
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer, shape = (input, linear_weight, linear_bias), (len(input), len(linear_weight))
-    loss, input_gradient, weight_gradient, bias_gradient = linear.outputs(layer, shape, reduction, wanted)
+    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, shape, reduction, wanted)
     rows = _sound_rows(input.to(loss.dtype), target, mask, shape[1])
     if divisor is None and reduction.startswith("mean"):
         divisor = label_divisor(target, mask, *shape, reduction)
         divisor = divisor.clamp_min(1) if reduction == "mean_positive" else divisor
-    size = linear.at_once(chunk, shape[1], shape[0], input, loss.dtype)
+    size = chunks.at_once(chunk, shape[1], shape[0], input, loss.dtype)
     memory = loss.new_empty(size * shape[0])
     total = loss.new_zeros((), dtype=torch.float64)
     for first in range(0, shape[1], size):
@@ -141,7 +141,7 @@ def _chunks(
         width = part.stop - first
         columns = linear_weight[part].to(loss.dtype)
         scores = memory[: shape[0] * width].view(shape[0], width)
-        linear.multiply(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
+        chunks.multiply(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
         value = _loss_and_gradient(
             scores,
             target[:, part] if is_dense(target) else one_hot(target, first, width),
@@ -196,9 +196,9 @@ def _loss_and_gradient(
     if alpha_positive is not None and alpha_negative is not None:
         sides = alpha_positive.to(scores.dtype) * sides[0], alpha_negative.to(scores.dtype) * sides[1]
     each = keep((sides[0] + sides[1]) * (1 if weight is None else weight.to(scores.dtype)), mask)
-    factor = linear.factor(divisor, reduction, scale, scores)
+    factor = chunks.factor(divisor, reduction, scale, scores)
     torch.mul(slopes, each * factor if upstream is None else each * factor * upstream, out=scores)
-    return linear.reduced(values * each, reduction, factor)
+    return chunks.reduced(values * each, reduction, factor)
 
 
 def _points(scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -219,7 +219,7 @@ def _points(scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: T
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias = arguments[:3]
-    return linear.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-6], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-6], arguments[-3:])
 
 
 HEAD = linear.register(

@@ -15,11 +15,11 @@ from torch.nn.functional import logsigmoid
 
 from ..kernels import calls, native
 from ..reduction import keep
-from . import fused, linear, rowwise
+from . import chunks, fused, linear, rowwise
 from .elementwise import as_dtype
 
 
-def linear_softmax_loss(layer: linear.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
+def linear_softmax_loss(layer: chunks.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
     """The softmax losses of linear scores.
 
     Args:
@@ -42,7 +42,7 @@ def eager_linear_softmax(
     *options: Any,
 ) -> Tensor:
     """The same with all scores in memory; `eager_softmax_loss` explains what follows the layer."""
-    dtype = linear.compute_dtype(input, linear_weight, linear_bias)
+    dtype = chunks.compute_dtype(input, linear_weight, linear_bias)
     rows = input.to(dtype)
     if not target.is_floating_point():
         rows = keep(rows, (target.to(torch.int64) != options[2]).unsqueeze(1))
@@ -71,13 +71,13 @@ def _chunks(
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer = (input, linear_weight, linear_bias)
-    loss, input_gradient, weight_gradient, bias_gradient = linear.outputs(layer, target.shape[:1], reduction, wanted)
+    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, target.shape[:1], reduction, wanted)
     weight, bias = linear_weight.to(loss.dtype), as_dtype(linear_bias, loss.dtype)
     class_weight, sample_weight = (as_dtype(each, loss.dtype) for each in (class_weight, sample_weight))
     if reduction == "mean" and divisor is None:
         divisor = rowwise.row_divisor(target, len(target), class_weight, ignore_index)
     kept = None if target.is_floating_point() else (target.to(torch.int64) != ignore_index).unsqueeze(1)
-    size = linear.at_once(chunk, len(input), len(weight), input, loss.dtype)
+    size = chunks.at_once(chunk, len(input), len(weight), input, loss.dtype)
     memory = loss.new_empty(size * len(weight))
     total = loss.new_zeros((), dtype=torch.float64)
     bias_gradient.zero_()
@@ -87,7 +87,7 @@ def _chunks(
         part = slice(first, first + size)
         rows = keep(input[part].to(loss.dtype), None if kept is None else kept[part])
         scores = memory[: len(rows) * len(weight)].view(len(rows), len(weight))
-        linear.multiply(rows, weight.t(), bias, scores)
+        chunks.multiply(rows, weight.t(), bias, scores)
         value = _loss_and_gradient(
             scores,
             target[part],
@@ -143,9 +143,9 @@ def _loss_and_gradient(
         else:
             weight = weight if class_weight is None else weight * class_weight[index]
             value = _hard_rows(scores, index, gamma)
-    factor = linear.factor(divisor, reduction, scale, scores)
+    factor = chunks.factor(divisor, reduction, scale, scores)
     scores.mul_((weight * factor if upstream is None else weight * factor * upstream).unsqueeze(1))
-    return linear.reduced(value * weight, reduction, factor)
+    return chunks.reduced(value * weight, reduction, factor)
 
 
 def _hard_rows(scores: Tensor, index: Tensor, gamma: float) -> Tensor:
@@ -198,7 +198,7 @@ def _soft_rows(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias, target = arguments[:4]
-    return linear.outputs((rows, weight, bias), target.shape[:1], arguments[-6], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), target.shape[:1], arguments[-6], arguments[-3:])
 
 
 HEAD = linear.register(
