@@ -108,6 +108,21 @@ def metric_learning(loss: str, miner: str | None = None, **options: Any) -> Loss
     return mined
 
 
+def sentence_transformers(loss: str, **options: Any) -> LossFunction:
+    """A loss of sentence-transformers on embeddings scaled to length 1; the two halves where it compares two."""
+    from sentence_transformers.sentence_transformer import losses
+
+    function = getattr(losses, loss)(None, **options)
+
+    def evaluate(embedding: Tensor, label: Tensor) -> Tensor:
+        rows = functional.normalize(embedding, dim=1)
+        given = rows.chunk(2) if loss.startswith("MultipleNegatives") else [rows]
+        value: Tensor = function.compute_loss_from_embeddings(list(given), label)
+        return value
+
+    return evaluate
+
+
 def addons_semihard() -> LossFunction:
     """TensorFlow Addons' `triplet_semihard_loss`, from its definition, with its tensor of all triplets."""
 
@@ -187,6 +202,27 @@ CONTESTS = (
         partial(metric_learning, "SupConLoss", temperature=0.1),
         0.20,
         0.05,
+    ),
+    *(
+        Contest(
+            f"{mining}/2048, sentence-transformers",
+            Batch(2048),
+            ours,
+            f"sentence-transformers {loss}",
+            partial(sentence_transformers, loss, margin=0.2),
+        )
+        for mining, ours, loss in (
+            ("all", ALL, "BatchAllTripletLoss"),
+            ("semihard", SEMIHARD, "BatchSemiHardTripletLoss"),
+            ("hard", HARD, "BatchHardTripletLoss"),
+        )
+    ),
+    Contest(
+        "info_nce/8192, sentence-transformers",
+        Batch(16384),
+        key_of_query,
+        "sentence-transformers MultipleNegativesSymmetricRankingLoss",
+        partial(sentence_transformers, "MultipleNegativesSymmetricRankingLoss", scale=1 / 0.07),
     ),
     Contest("contrastive/4096", Batch(4096), CONTRASTIVE, "torch's pdist", all_pairs_in_torch),
     Contest("info_nce/8192", Batch(16384), key_of_query, "torch's cross_entropy of all products", whole_cross_entropy),

@@ -47,3 +47,7 @@ EQUIPOISE_EXPORT int32_t equipoise_set_level(int32_t wanted) {
 EQUIPOISE_EXPORT int32_t equipoise_sigmoid(const equipoise_sigmoid_call* call) { EQUIPOISE_DISPATCH(run_sigmoid(call)) }
 EQUIPOISE_EXPORT int32_t equipoise_softmax(const equipoise_softmax_call* call) { EQUIPOISE_DISPATCH(run_softmax(call)) }
 EQUIPOISE_EXPORT int32_t equipoise_ghm(const equipoise_ghm_call* call) { EQUIPOISE_DISPATCH(run_ghm(call)) }
+EQUIPOISE_EXPORT int32_t equipoise_pairs(const equipoise_pairs_call* call) { EQUIPOISE_DISPATCH(run_pairs(call)) }
+EQUIPOISE_EXPORT int32_t equipoise_distances(const equipoise_distances_call* call) {
+    EQUIPOISE_DISPATCH(run_distances(call))
+}

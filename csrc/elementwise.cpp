@@ -127,7 +127,7 @@ template <class T> class SigmoidKernel {
         auto body = [&](int64_t chunk) {
             T masks[BLOCK], labels[BLOCK];
             double total = 0;
-            for_each_block(chunk, [&](int64_t begin, int64_t n) {
+            for_each_block<CHUNK, BLOCK>(chunk, common.size, [&](int64_t begin, int64_t n) {
                 const T* mask = read_or(call.mask, T(1), begin, n, masks);
                 const T* label = positives ? read(call.target, begin, n, labels) : mask;
                 T sum = 0;
@@ -142,18 +142,12 @@ template <class T> class SigmoidKernel {
         return positives && total < 1 ? 1 : total;
     }
 
-    template <class Body> void for_each_block(int64_t chunk, Body body) {
-        int64_t end = (chunk + 1) * CHUNK < common.size ? (chunk + 1) * CHUNK : common.size;
-        for (int64_t begin = chunk * CHUNK; begin < end; begin += BLOCK)
-            body(begin, end - begin < BLOCK ? end - begin : BLOCK);
-    }
-
     double run_chunk(int64_t chunk) {
         double total = 0;
         if (plain)
-            for_each_block(chunk, [&](int64_t begin, int64_t n) { total += double(run_plain(begin, n)); });
+            for_each_block<CHUNK, BLOCK>(chunk, common.size, [&](int64_t begin, int64_t n) { total += double(run_plain(begin, n)); });
         else
-            for_each_block(chunk, [&](int64_t begin, int64_t n) { total += double(run_full(begin, n)); });
+            for_each_block<CHUNK, BLOCK>(chunk, common.size, [&](int64_t begin, int64_t n) { total += double(run_full(begin, n)); });
         return total;
     }
 

@@ -126,25 +126,6 @@ T full_block(const Measured<T>& m, int64_t n, int32_t bins, const Factors<T>& f,
     return total;
 }
 
-// Numbers that start at 0, on the stack where they are few.
-template <class Number> class Table {
-  public:
-    explicit Table(int64_t size)
-        : data(size <= FEW ? few : static_cast<Number*>(calloc(size_t(size), sizeof(Number)))) {}
-    ~Table() { if (data != few) free(data); }
-    Table(const Table&) = delete;
-    Table& operator=(const Table&) = delete;
-
-    bool allocated() const { return data != nullptr; }
-    Number& operator[](int64_t at) { return data[at]; }
-    const Number* begin() const { return data; }
-
-  private:
-    static constexpr int64_t FEW = 256;
-    Number few[FEW] = {};
-    Number* data;
-};
-
 // Counts indices in several copies: were neighbours in one bin to meet in one counter, each would wait for the last.
 class Tally {
   public:
@@ -211,7 +192,7 @@ template <class T> class GHMKernel {
         }
         int64_t not_finite = 0;
         for (int64_t chunk = begin_chunk; chunk < end_chunk; chunk++)
-            for_each_block(chunk, [&](int64_t begin, int64_t n) {
+            for_each_block<CHUNK, BLOCK>(chunk, common.size, [&](int64_t begin, int64_t n) {
                 Measured<T> measured;
                 not_finite += measure(begin, n, &measured);
                 tally.count(measured.index, n);
@@ -230,7 +211,7 @@ template <class T> class GHMKernel {
         scale = T(whole);
         auto body = [&](int64_t chunk) {
             double total = 0;
-            for_each_block(chunk, [&](int64_t begin, int64_t n) { total += double(weigh_run(begin, n)); });
+            for_each_block<CHUNK, BLOCK>(chunk, common.size, [&](int64_t begin, int64_t n) { total += double(weigh_run(begin, n)); });
             partials[chunk] = total;
         };
         for_each_chunk(chunks, body);
@@ -288,12 +269,6 @@ template <class T> class GHMKernel {
     // differently, and an element near an edge would be weighed by a bin in which it was not counted.
     template <Base base> Measure<T> measure_for() const {
         return call.mask.data ? measure_block<T, base, true> : measure_block<T, base, false>;
-    }
-
-    template <class Body> void for_each_block(int64_t chunk, Body body) {
-        int64_t end = (chunk + 1) * CHUNK < common.size ? (chunk + 1) * CHUNK : common.size;
-        for (int64_t begin = chunk * CHUNK; begin < end; begin += BLOCK)
-            body(begin, end - begin < BLOCK ? end - begin : BLOCK);
     }
 
     const equipoise_ghm_call& call;

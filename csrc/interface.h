@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define EQUIPOISE_ABI 1
+#define EQUIPOISE_ABI 2
 
 // What the library shows to others.
 #if defined(_WIN32)
@@ -71,3 +71,36 @@ typedef struct {
     const double* factor;
     int64_t* counts;
 } equipoise_ghm_call;
+
+enum equipoise_pairs_rule {
+    EQUIPOISE_PAIRS_ALL, EQUIPOISE_PAIRS_SEMIHARD, EQUIPOISE_PAIRS_CONTRASTIVE, EQUIPOISE_PAIRS_SOFTMAX, EQUIPOISE_PAIRS_HARD
+};
+
+// A tile [rows, columns] of distances (softmax: of scores), float32 or float64; `rooted`: of squares, whose roots are the
+// distances. Its rows are anchors, and the first is the candidate `own` (-1: anchors are no candidates). Positives:
+// column and valid, [rows, places]; negatives [rows]: how many; mask [rows, columns]: which, null: all others. The loss is
+// added up in `value`, and what counts in `count`. The tile becomes the derivative with respect to each distance,
+// where `rooted` over the distance. The rule HARD changes nothing in negatives' places, and writes far and near, [rows].
+typedef struct {
+    int64_t dtype, rule, soft, rooted, rows, columns, places, own, twice;
+    void* tile;
+    const int64_t* column;
+    const uint8_t* valid;
+    const int64_t* negatives;
+    const uint8_t* mask;
+    int64_t *far, *near;
+    double margin, power;
+    double* value;
+    int64_t* count;
+} equipoise_pairs_call;
+
+// Products become distances: max(0, product * scale + square + row_square), and infinite between an anchor and itself. Rows
+// are `stride` apart; scale and square [columns]; where row_square [rows] is null, 1 stands for it. near [rows]: whether a
+// distance is at most share * (row_square + most).
+typedef struct {
+    int64_t dtype, rows, columns, stride, own;
+    void* tile;
+    const void *scale, *square, *row_square;
+    double share, most;
+    uint8_t* near;
+} equipoise_distances_call;

@@ -1,5 +1,5 @@
-// Vectors by hand, for the two things that compilers do not vectorise well without -ffast-math: the largest of a row, and
-// sums of rows that are no multiple of a vector long. (GCC's and Clang's vector extensions, which know any CPU.)
+// Vectors by hand, for the two things that compilers do not vectorise well without -ffast-math: the largest or smallest
+// of a row, and sums of rows that are no multiple of a vector long. (GCC's and Clang's vector extensions, which know any CPU.)
 #pragma once
 #include "lossmath.h"
 
@@ -50,6 +50,29 @@ template <class T> static T largest(const T* x, int64_t n) {
     load(x + n - L::count, &v);  // some for the second time
     each = v > each ? v : each;
     return across<T>(&each, larger);
+}
+
+// The smallest of n numbers that is larger than `floor`, infinity if none is; NaN is passed over.
+template <class T> static T smallest_above(const T* x, int64_t n, T floor) {
+    using L = Lanes<T>;
+    auto smaller = [](T first, T second) { return second < first ? second : first; };
+    T least = T(INFINITY);
+    if (n < L::count) {
+        for (int64_t c = 0; c < n; c++) least = smaller(least, x[c] > floor ? x[c] : T(INFINITY));
+        return least;
+    }
+    typename L::Vector none = {}, each, v;
+    none = none + least;
+    each = none;
+    for (int64_t c = 0; c + L::count <= n; c += L::count) {
+        load(x + c, &v);
+        v = v > floor ? v : none;
+        each = v < each ? v : each;
+    }
+    load(x + n - L::count, &v);  // some for the second time
+    v = v > floor ? v : none;
+    each = v < each ? v : each;
+    return across<T>(&each, smaller);
 }
 
 // The sum of n numbers, each lane first and then the lanes.

@@ -24,28 +24,43 @@ template <class Body> static void for_each_chunk(int64_t chunks, Body& body) {
         &body);
 }
 
-// One double per chunk, on the stack where there are few.
-class Partials {
+// `body(begin, n)` for the blocks of up to BLOCK elements of one chunk of up to CHUNK.
+template <int64_t CHUNK, int64_t BLOCK, class Body> static void for_each_block(int64_t chunk, int64_t size, Body body) {
+    int64_t end = (chunk + 1) * CHUNK < size ? (chunk + 1) * CHUNK : size;
+    for (int64_t begin = chunk * CHUNK; begin < end; begin += BLOCK) body(begin, end - begin < BLOCK ? end - begin : BLOCK);
+}
+
+// Numbers that start at 0, on the stack where they are few.
+template <class Number, int64_t FEW = 256> class Table {
   public:
-    explicit Partials(int64_t chunks)
-        : count(chunks), data(chunks <= FEW ? few : static_cast<double*>(malloc(size_t(chunks) * sizeof(double)))) {}
-    ~Partials() { if (data != few) free(data); }
-    Partials(const Partials&) = delete;
-    Partials& operator=(const Partials&) = delete;
+    explicit Table(int64_t size)
+        : data(size <= FEW ? few : static_cast<Number*>(calloc(size_t(size), sizeof(Number)))) {}
+    ~Table() { if (data != few) free(data); }
+    Table(const Table&) = delete;
+    Table& operator=(const Table&) = delete;
 
     bool allocated() const { return data != nullptr; }
-    double& operator[](int64_t chunk) { return data[chunk]; }
-    double sum() const {
+    Number& operator[](int64_t at) { return data[at]; }
+    Number* begin() { return data; }
+
+  private:
+    Number few[FEW] = {};
+    Number* data;
+};
+
+// One double per chunk.
+class Partials : public Table<double, 64> {
+  public:
+    explicit Partials(int64_t chunks) : Table(chunks), count(chunks) {}
+
+    double sum() {
         double total = 0;
-        for (int64_t chunk = 0; chunk < count; chunk++) total += data[chunk];
+        for (int64_t chunk = 0; chunk < count; chunk++) total += (*this)[chunk];
         return total;
     }
 
   private:
-    static constexpr int64_t FEW = 64;
     int64_t count;
-    double few[FEW];
-    double* data;
 };
 
 }  // namespace EQUIPOISE_LEVEL

@@ -99,7 +99,7 @@ def files(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("missing.csv", "there is no file missing.csv"),
-        ("farz", "there is no file farz and no built-in table (there are fars and digits)"),
+        ("farz", "there is no file farz and no built-in table (there are fars, digits and flights)"),
         ("empty.csv", "empty.csv is empty"),
         ("folder.csv", "folder.csv is a folder"),
         ("broken.parquet", "cannot read broken.parquet as Parquet"),

@@ -52,6 +52,7 @@ class Problem(StrEnum):
     binary = "binary"
     multiclass = "multiclass"
     multilabel = "multilabel"
+    retrieval = "retrieval"
 
 
 class Metric(StrEnum):
@@ -63,6 +64,9 @@ class Metric(StrEnum):
     log_loss = "log_loss"
     brier = "brier"
     calibration_error = "calibration_error"
+    map_at_r = "map_at_r"
+    recall_at_1 = "recall_at_1"
+    recall_at_5 = "recall_at_5"
 
 
 class Cluster(StrEnum):
@@ -102,7 +106,7 @@ def compare(
         str,
         typer.Argument(
             metavar="[DATA]",
-            help="`fars` or `digits`, or the path of a .csv, .tsv, .parquet or .npz file"
+            help="`fars`, `digits` or `flights`, or the path of a .csv, .tsv, .parquet or .npz file"
             " (NPZ: arrays X [N, D] and y [N] or [N, C], or one array [N] per column).",
         ),
     ] = "fars",
@@ -110,19 +114,26 @@ def compare(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column to learn; a,b,c for several labels of 0 and 1.",
+            help="The column to learn; a,b,c for several labels of 0 and 1; a:binary,b:regression,c:multiclass for"
+            " several tasks of one network, and what their losses should weigh (c:multiclass:softmax_focal names a"
+            " loss).",
             show_default="the last column",
         ),
     ] = None,
     problem: Annotated[
         Problem | None,
-        typer.Option(metavar="KIND", help="binary, multiclass or multilabel.", show_default="inferred from the target"),
+        typer.Option(
+            metavar="KIND",
+            help="binary, multiclass or multilabel; or retrieval, of rows of a class that was not seen in training.",
+            show_default="inferred from the target",
+        ),
     ] = None,
     losses: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help="The losses to compare with plain `cross_entropy`; `equipoise losses` lists them.",
+            help="The losses to compare with plain `cross_entropy`, or for several tasks the balancers to compare with"
+            " single-task models and constant weights; `equipoise losses` lists them.",
             show_default="all that fit",
         ),
     ] = None,
@@ -131,7 +142,8 @@ def compare(
         typer.Option(
             metavar="NAME",
             help=f"What decides, in the trials and in the verdict: {', '.join(Metric)}.",
-            show_default="balanced_accuracy for several classes, else average_precision",
+            show_default="balanced_accuracy for several classes, map_at_r for retrieval, the mean relative change for"
+            " several tasks, else average_precision",
         ),
     ] = None,
     seeds: Annotated[
@@ -155,7 +167,12 @@ def compare(
     ] = None,
     rows: Annotated[
         int | None,
-        typer.Option(metavar="N", min=10, help="Use a sample of so many rows, each class in proportion."),
+        typer.Option(
+            metavar="N",
+            min=10,
+            help="Use a sample of so many rows, each class in proportion.",
+            show_default="all; of `flights` 100,000",
+        ),
     ] = None,
     model: Annotated[
         str,
@@ -256,7 +273,10 @@ def predict(
         str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own model, where MODEL was trained with one.")
     ] = None,
 ) -> None:
-    """Predict the target of each row of DATA: a CSV with the class and the probability of each."""
+    """Predict the target of each row of DATA: a CSV with the class and the probability of each.
+
+    Of a model for retrieval the embedding of each row, of length 1: e0, e1, ...
+    """
     from .compare.predicting import predict as run
 
     run(saved, data, out, model)

@@ -206,6 +206,64 @@ def test_another_source_of_ones_own_model_is_another_set_of_trainings(
     assert prepare(request).key("cross_entropy", 0) != first
 
 
+def test_what_ones_own_model_imports_beside_it_decides_too(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_width.py").write_text("WIDTH = 8\n")
+    (tmp_path / "my_other_net.py").write_text("import my_width\n" + OWN)
+    request = Request(data=str(file), target="label", model="my_other_net:make")
+    first = prepare(request).key("cross_entropy", 0)
+    (tmp_path / "my_width.py").write_text("WIDTH = 32\n")
+    assert prepare(request).key("cross_entropy", 0) != first
+
+
+def test_numbers_among_words_are_the_levels_that_they_were(tmp_path: Path) -> None:
+    """Also in a file where they stand alone, or beside missing cells: it is no column of numbers there."""
+    generator = np.random.default_rng(0)
+    levels = generator.choice(["1", "2", "3", "unknown"], 400)
+    frame = pd.DataFrame({"x": generator.normal(size=400), "level": levels, "y": np.where(levels == "1", "a", "b")})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    study = prepare(Request(data=str(tmp_path / "t.csv"), epochs=20))
+    model, _ = saved(study, "cross_entropy", tmp_path / "m")
+    assert model.columns[1].kind == "categorical"
+    some = frame[frame.level != "unknown"].head(50).copy()
+    some.loc[some.index[:3], "level"] = None
+    whole = predictions(model, frame.loc[some.index[3:]])
+    some.to_csv(tmp_path / "some.csv", index=False)
+    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "some.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    found = pd.read_csv(tmp_path / "p.csv").iloc[3:].reset_index(drop=True)
+    np.testing.assert_allclose(found.iloc[:, 1:], whole.iloc[:, 1:], rtol=1e-6)
+    some.astype({"level": float}).to_parquet(tmp_path / "some.parquet")
+    arguments = ["predict", str(tmp_path / "m"), str(tmp_path / "some.parquet"), "--out", str(tmp_path / "p.csv")]
+    assert main(arguments) == 0
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "p.csv").iloc[3:, 1:], whole.iloc[:, 1:], rtol=1e-6)
+
+
+def test_values_that_training_never_saw_are_warned_of(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = prepare(Request(data=str(file), target="label", epochs=1))
+    saved(study, "cross_entropy", tmp_path / "m")
+    frame = read(file).frame
+    name = next(column.name for column in study.table.columns if column.kind == "categorical")
+    frame[name] = "never seen"
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert f"column {name!r}: 100% of the cells hold values that training never saw" in capsys.readouterr().err
+
+
+def test_weights_and_description_of_two_models_are_no_model(file: Path, tmp_path: Path) -> None:
+    """As a process leaves them that is killed between the two."""
+    study = prepare(Request(data=str(file), target="label", epochs=1))
+    for name, folder in (("cross_entropy", "one"), ("softmax_focal", "two")):
+        saved(study, name, tmp_path / folder)
+    (tmp_path / "two" / "weights.safetensors").replace(tmp_path / "one" / "weights.safetensors")
+    with pytest.raises(CompareError, match="are of different models: saving was cut short"):
+        saving.load(tmp_path / "one")
+
+
 @pytest.mark.parametrize(
     ("folder", "message"),
     [("t.csv", "File exists"), ("t.csv/m", "Not a directory"), ("taken", "model.json: Is a directory")],

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.compare.problem import Problem, pose
-from equipoise.compare.splits import Order, Split, split
+from equipoise.compare.splits import Order, Split, overlap, split
+from equipoise.compare.statistics import differences
 
 
 def parts(cut: Split) -> list[np.ndarray]:
@@ -68,7 +69,7 @@ def shares(problem: Problem, part: np.ndarray) -> np.ndarray:
 def test_rows_of_one_group_stay_together_and_all_rows_are_there(seed: int, groups: int) -> None:
     generator = np.random.default_rng(seed)
     problem = single([120, 40])
-    order = Order("group", "case", np.unique(generator.integers(0, groups, 160), return_inverse=True)[1])
+    order = Order("group", "case", np.unique(generator.integers(0, groups, 160), return_inverse=True)[1], 5)
     cut = split(problem, seed, order)
     assert np.sort(np.concatenate(parts(cut))).tolist() == list(range(160))
     found = [set(order.ranks[part]) for part in parts(cut)]
@@ -79,7 +80,7 @@ def test_rows_of_one_group_stay_together_and_all_rows_are_there(seed: int, group
 def test_small_groups_are_dealt_in_proportion_of_each_class_and_afresh(seed: int) -> None:
     problem = single([900, 240, 60])
     ranks = np.random.default_rng(0).integers(0, 500, 1200)
-    order = Order("group", "case", np.unique(ranks, return_inverse=True)[1])
+    order = Order("group", "case", np.unique(ranks, return_inverse=True)[1], 5)
     cut = split(problem, seed, order)
     for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
         assert shares(problem, part) == pytest.approx([share] * 3, abs=0.05)
@@ -90,7 +91,7 @@ def test_small_groups_are_dealt_in_proportion_of_each_class_and_afresh(seed: int
 def test_groups_of_a_multilabel_problem_stay_together_too() -> None:
     generator = np.random.default_rng(0)
     problem = pose(pd.DataFrame((generator.random((400, 3)) < [0.5, 0.2, 0.1]).astype(int), columns=list("abc")))
-    order = Order("group", "case", np.repeat(np.arange(100), 4))
+    order = Order("group", "case", np.repeat(np.arange(100), 4), 5)
     cut = split(problem, 0, order)
     for part, share in zip(parts(cut), (0.6, 0.2, 0.2), strict=True):
         assert len(set(order.ranks[part])) * 4 == len(part)
@@ -102,7 +103,8 @@ def test_groups_of_a_multilabel_problem_stay_together_too() -> None:
 def test_by_time_training_comes_before_validation_before_test(seed: int, moments: int) -> None:
     problem = single([150, 150])
     ranks = np.random.default_rng(seed).integers(0, moments, 300)
-    cut = split(problem, seed, Order("time", "when", ranks))
+    seeds = 1 + seed % 7
+    cut = split(problem, seed % seeds, Order("time", "when", ranks, seeds))
     train, validation, test = (ranks[part] for part in parts(cut))
     # Strictly: rows of one moment are never on both sides.
     if len(validation):
@@ -111,10 +113,38 @@ def test_by_time_training_comes_before_validation_before_test(seed: int, moments
     assert train.max(initial=-1) < test.min(initial=moments)
 
 
-def test_by_time_the_seeds_test_on_different_times_and_the_first_on_the_last() -> None:
+def test_by_time_the_seeds_share_out_the_last_half_and_no_row_is_tested_twice() -> None:
     problem = single([500, 500])
     ranks = np.random.default_rng(0).permutation(1000)
-    cuts = [split(problem, seed, Order("time", "when", ranks)) for seed in range(4)]
-    assert [len(cut.train) for cut in cuts] == [600, 480, 540, 420]
-    assert ranks[cuts[0].test].min() == 800
-    assert [int(ranks[cut.test].max()) for cut in cuts] == [999, 799, 899, 699]
+    cuts = [split(problem, seed, Order("time", "when", ranks, 5)) for seed in range(5)]
+    assert [int(ranks[cut.test].max()) for cut in cuts] == [999, 899, 799, 699, 599]
+    assert [len(cut.test) for cut in cuts] == [100] * 5
+    assert [len(cut.train) for cut in cuts] == [720, 640, 560, 480, 400]
+    assert len(np.unique(np.concatenate([cut.test for cut in cuts]))) == 500
+    one = split(problem, 0, Order("time", "when", ranks, 1))
+    assert (len(one.train), len(one.validation), len(one.test)) == (640, 160, 200)
+
+
+@pytest.mark.parametrize("seeds", [5, 20])
+def test_exchangeable_predictors_seldom_differ_by_time(seeds: int) -> None:
+    """Two fixed predictors of one quality, on the tool's own splits: more seeds must not make sure of nothing."""
+    problem, rows = single([1000, 1000]), 2000
+    order = Order("time", "when", np.arange(rows), seeds)
+    tests = [split(problem, seed, order).test for seed in range(seeds)]
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(1500):
+        one, other = generator.random((2, rows)) < 0.7
+        scores = [[float(hits[test].mean()) for test in tests] for hits in (one, other)]
+        found.append(differences({"one": scores[0]}, scores[1], overlap(problem, order))["one"].verdict)
+    assert sum(verdict != "no evidence" for verdict in found) <= 0.05 * len(found)
+
+
+def test_the_overlap_of_splits_by_groups_is_what_they_are() -> None:
+    problem = single([1000, 1000])
+    groups = np.repeat(np.arange(6), [1500, 100, 100, 100, 100, 100])
+    order = Order("group", "who", groups, 5)
+    cuts = [split(problem, seed, order) for seed in range(5)]
+    expected = np.mean([len(cut.test) / len(cut.train) for cut in cuts])
+    assert overlap(problem, order) == pytest.approx(expected)
+    assert overlap(problem, order) > overlap(problem)

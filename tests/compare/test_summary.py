@@ -96,7 +96,7 @@ def test_a_difference_that_is_clear_alone_but_not_among_many_says_so(study: Stud
     many = {f"loss{index}": shifted(0, OTHER_NOISE) for index in range(6)}
     crowd = replace(study, candidates=dict.fromkeys(many, study.candidates["softmax_focal"]) | study.candidates)
     comparison = verdict(crowd, softmax_focal=shifted(0.022), **many)
-    assert comparison.verdict[0].endswith("(difference +0.022 ± 0.021, no evidence among 7 losses).")
+    assert comparison.verdict[0].endswith("(difference +0.022 ± 0.021, no evidence among so many candidates).")
 
 
 def test_a_threshold_is_a_plain_answer(csv: Any) -> None:
@@ -121,6 +121,27 @@ def test_of_a_loss_the_smaller_is_the_better(study: Study) -> None:
     comparison = verdict(by_loss, softmax_focal=shifted(-0.1), prior_corrected=shifted(0.1, trained=False))
     assert [row.name for row in comparison.rows] == ["cross_entropy", "softmax_focal", "prior_corrected"]
     assert comparison.verdict[0].startswith("softmax_focal helps: log loss 0.410 against 0.510")
+
+
+def test_a_remedy_that_is_better_but_noisy_is_a_plain_answer_all_the_same(study: Study) -> None:
+    """A loss has to beat it, too, though it is not shown to help."""
+    wide = [0.1 * (-1) ** seed for seed in range(len(NOISE))]
+    comparison = verdict(
+        study, softmax_focal=shifted(0.05, OTHER_NOISE), prior_corrected=shifted(0.07, wide, trained=False)
+    )
+    rows = {row.name: row for row in comparison.rows}
+    assert rows["softmax_focal"].difference.sign == 1
+    assert rows["prior_corrected"].difference.sign == 0
+    assert comparison.winner == "prior_corrected"
+    assert comparison.verdict[0].startswith("Plain cross-entropy with prior correction will do: no loss is shown")
+
+
+def test_a_loss_that_diverged_on_a_seed_is_not_said_to_help(study: Study) -> None:
+    values = [value + 0.1 + each for value, each in zip(PLAIN, OTHER_NOISE, strict=True)]
+    comparison = verdict(study, softmax_focal=results(None, *values[1:]))
+    row = next(row for row in comparison.rows if row.name == "softmax_focal")
+    assert row.difference.verdict == "no evidence"
+    assert comparison.winner == "cross_entropy"
 
 
 def test_what_is_shown_beside_the_headline(study: Study) -> None:

@@ -146,14 +146,3 @@ class Famo:
         over = {name: z[name] / (loss + 1e-8) for name, loss in losses.items()}
         weights = {name: value / sum(over.values()) for name, value in over.items()}
         return sum(weights[name] * loss for name, loss in losses.items()), weights
-
-
-def grad_norm_slopes(weights, losses, first, norms, alpha):
-    """The derivative of sum_t |G_t - target_t| with respect to each weight: Chen et al. 2018, eq. 1-2."""
-    rates = {name: losses[name] / first[name] for name in losses}
-    mean_rate = np.mean(list(rates.values()))
-    sizes = {name: weights[name] * norms[name] for name in losses}
-    mean_size = np.mean(list(sizes.values()))
-    return {
-        name: np.sign(sizes[name] - mean_size * (rates[name] / mean_rate) ** alpha) * norms[name] for name in losses
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,8 +17,9 @@ from .errors import CompareError
 from .problem import Kind
 from .readers import near_names
 from .remedies import INVERSE_FREQUENCY, PRIOR_CORRECTED, REMEDIES, THRESHOLD, YARDSTICK
+from .trials import Settings
 
-Make = Callable[[Tensor, int], nn.Module]
+Make = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Candidate:
     Attributes:
         name: as in the table and in `--losses`.
         summary: what it is, in a line.
-        make: builds the loss from the training labels and the number of outputs; None where nothing is trained and
-            the predictions of the yardstick are corrected instead.
+        make: builds the loss from the training labels and the number of outputs, with tuned options by keyword; None
+            where nothing is trained and the predictions of the yardstick are corrected instead.
         card: the card of the loss, None for a remedy around plain cross-entropy.
     """
 
@@ -42,6 +43,10 @@ class Candidate:
     def trained_as(self) -> str:
         """The candidate whose trained model it uses: its own, or the yardstick's."""
         return YARDSTICK if self.make is None else self.name
+
+    def tried(self, settings: Sequence[Settings], /) -> tuple[Settings, ...]:
+        """Its trials, given the ones that all candidates share."""
+        return tuple(settings)
 
     @property
     def independent(self) -> bool:
@@ -84,17 +89,23 @@ def choose(kind: Kind, names: str | None) -> dict[str, Candidate]:
     Raises:
         CompareError: for a name that is none, or is a loss for other problems.
     """
-    known = candidates(kind)
+    return pick(candidates(kind), kind, names)
+
+
+def pick(known: Mapping[str, Candidate], kind: Kind, names: str | None) -> dict[str, Candidate]:
+    """Those of the known candidates that were asked for, as in `choose`."""
     if names is None:
-        return known
+        return dict(known)
     if not names.strip(" ,"):
         raise CompareError(f"no loss is named by {names!r}; choose from {', '.join(known)}")
-    aliases = {card.name: name for name, each in known.items() if (card := each.card) is not None}
-    wanted = {name for name, each in known.items() if each.trained_as == YARDSTICK}
+    cards = {name: each.card.name for name, each in known.items() if each.card is not None}
+    wanted = {name for name, each in known.items() if each.make is None or name == YARDSTICK}
     for name in filter(None, (part.strip() for part in names.split(","))):
-        if name not in known and name not in aliases:
+        # A card's own name means all its variants.
+        meant = {name} if name in known else {each for each, card in cards.items() if card == name}
+        if not meant:
             raise CompareError(_unknown(name, kind, list(known)))
-        wanted.add(aliases.get(name, name))
+        wanted |= meant
     return {name: each for name, each in known.items() if name in wanted}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -93,13 +93,21 @@ def encode_alike(frame: pd.DataFrame, columns: Sequence[Column], levels: Sequenc
     for name, known in zip(named, levels, strict=True):
         index = {level: code for code, level in enumerate(known)}
         text = _text(frame[name])
-        coded = text.astype(object).map(lambda level, index=index: index.get(level, -2), na_action="ignore")
+        # A whole number among missing cells is 1.0 in one file, 1 in another.
+        coded = text.astype(object).map(
+            lambda level, index=index: index.get(level, index.get(level.removesuffix(".0"), -2)), na_action="ignore"
+        )
         codes.append(coded.fillna(-1).to_numpy(np.int32))
     return Table(tuple(columns), _side_by_side(numeric, frame), _side_by_side(codes, frame), tuple(map(tuple, levels)))
 
 
 def _side_by_side(columns: Sequence[NDArray[Any]], frame: pd.DataFrame) -> NDArray[Any]:
     return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0), np.float64)
+
+
+def rows_of(table: Table, rows: NDArray[np.int64]) -> Table:
+    """Some rows of a table."""
+    return replace(table, numeric=table.numeric[rows], codes=table.codes[rows])
 
 
 Coded = tuple[NDArray[np.int32], tuple[str, ...]]

@@ -12,13 +12,12 @@ from typing import Literal
 import joblib
 
 from . import engine, pools, report, terminal
-from .document import document
 from .errors import CompareError
 from .preparation import prepare
-from .saving import make_folder, save_winner
+from .saving import make_folder
 from .store import PAGE, RESULTS, Store, locked, write_atomically
 from .study import Request
-from .summary import summarize
+from .ways import way_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +53,25 @@ def execute(request: Request, options: Options) -> None:
     no_color = bool(os.environ.get("NO_COLOR"))
     stdout = terminal.console(sys.stderr if options.as_json else sys.stdout, no_color)
     study = prepare(request)
+    way = way_of(study)
+    if options.save is not None and way.save_winner is None:
+        raise CompareError("--save keeps the model of one target; of several, train the winner by the report's code")
     store = Store(out / "runs")
     store.open()
     if options.save is not None:
         make_folder(Path(options.save))
     with locked(out):
         if not options.as_json:
-            terminal.show_study(study, request.seeds, stdout)
+            way.show_study(study, request.seeds, stdout)
         workers = options.workers or joblib.cpu_count()
         pool = pools.ray_cluster if options.cluster == "ray" else pools.local(workers)
         with terminal.progress(terminal.console(sys.stderr, no_color)) as on_progress:
             outcome = engine.run(study, request.seeds, pool, store, on_progress, options.time_budget)
-        comparison = summarize(study, outcome, workers, request.seeds)
-        if options.save is not None:
-            save_winner(comparison, Path(options.save))
+        comparison = way.summarize(study, outcome, workers, request.seeds)
+        if options.save is not None and way.save_winner is not None:
+            way.save_winner(comparison, Path(options.save))
         page = out / PAGE
-        content = document(comparison, options.command, str(page), options.save)
+        content = way.document(comparison, options.command, str(page), options.save)
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         try:
             write_atomically(out / RESULTS, text + "\n")
@@ -79,7 +81,7 @@ def execute(request: Request, options: Options) -> None:
     if options.as_json:
         sys.stdout.write(text + "\n")
         return
-    terminal.show_comparison(comparison, stdout)
+    way.show_comparison(comparison, stdout)
     if options.save is not None:
         stdout.print(
             f"{comparison.winner} is saved in {options.save}: equipoise predict {options.save} DATA", markup=False

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import readers
+from . import flights, readers
 from .errors import CompareError
 
-BUILT_IN = ("fars", "digits")
+BUILT_IN = ("fars", "digits", "flights")
 # The digit 9 keeps this share of the rows of the digit 0; the digits between lie on an exponential.
 DIGITS_TAIL = 1 / 20
 
@@ -28,6 +28,10 @@ class Source:
         target_reason: why these, in words.
         fingerprint: a hash of the content.
         notes: what was changed while reading.
+        tasks: what `--target` asks for unless the person says; None for the one target.
+        group: the column whose rows stay together unless the person says otherwise.
+        rows: how many rows are used unless the person says; None for all.
+        outcomes: columns that are known only afterwards, and no features whatever the target.
     """
 
     name: str
@@ -36,6 +40,10 @@ class Source:
     target_reason: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    tasks: str | None = None
+    group: str | None = None
+    rows: int | None = None
+    outcomes: tuple[str, ...] = ()
 
 
 def load(data: str) -> Source:
@@ -52,6 +60,8 @@ def load(data: str) -> Source:
     """
     if data == "digits":
         return long_tailed_digits()
+    if data == "flights":
+        return _flights()
     path = Path(__file__).with_name("datasets") / "fars.parquet" if data == "fars" else Path(data)
     read = readers.read(path)
     if read.frame.empty:
@@ -67,6 +77,23 @@ def load(data: str) -> Source:
         target_reason="the array y" if read.targets else "the last column",
         fingerprint=_file_hash(path),
         notes=read.notes,
+    )
+
+
+def _flights() -> Source:
+    """The flights from New York City, whose rows of one day stay together: they share its weather and its delays."""
+    frame, fingerprint, notes = flights.read(flights.folder())
+    return Source(
+        name="flights",
+        frame=frame,
+        targets=("carrier",),
+        target_reason="the last column",
+        fingerprint=fingerprint,
+        notes=notes,
+        tasks=flights.TARGET,
+        group=flights.DAY,
+        rows=flights.ROWS,
+        outcomes=flights.OUTCOMES,
     )
 
 

@@ -91,12 +91,12 @@ def run(
         CompareError: where the time was not enough for one seed.
     """
     trained = [name for name, candidate in study.candidates.items() if candidate.make is not None]
-    several = len(study.settings) > 1
-    total = len(trained) * (seeds + len(study.settings) * several)
+    total = len(trained) * seeds + len(_trials(study))
     deadline = None if time_budget is None else time.monotonic() + time_budget
     runner = Runner(study, pool, store, on_progress, deadline, total)
-    chosen = _choose(runner, trained) if several else dict.fromkeys(study.candidates, study.settings[0])
-    # Candidates that use the yardstick's model may have chosen other settings for it.
+    chosen = _choose(runner)
+    # Candidates that use the yardstick's model may have chosen other settings for it, and what has no model is no
+    # training but has jobs of its own.
     needed = list(dict.fromkeys((study.candidates[name].trained_as, chosen[name]) for name in study.candidates))
     runner.total += seeds * (len(needed) - len(trained))
     jobs = {(name, settings, seed): Job.of(study, name, seed, settings, "final")
@@ -112,18 +112,30 @@ def run(
     return Outcome(results, chosen, whole)
 
 
-def _choose(runner: Runner, trained: Sequence[str]) -> dict[str, Settings]:
+def _trials(study: Study) -> list[tuple[str, Settings]]:
+    """Who is trained with which settings before the seeds: the first trial of all, then the second, and so on."""
+    tried = {name: each.tried(study.settings) for name, each in study.candidates.items() if each.make is not None}
+    if len(study.settings) < 2:
+        return []
+    return [(name, tried[name][place]) for place in range(len(study.settings)) for name in tried]
+
+
+def _choose(runner: Runner) -> dict[str, Settings]:
     """For each candidate the settings that are best on the validation rows of the first seed."""
     study = runner.study
-    jobs = {(name, each): Job.of(study, name, 0, each, "trial") for each in study.settings for name in trained}
-    done = runner.run(list(jobs.values()))
+    jobs = {(name, each): Job.of(study, name, 0, each, "trial") for name, each in _trials(study)}
+    done = runner.run(list(jobs.values())) if jobs else {}
     if len(done) < len(jobs):
         raise _too_little_time(runner)
     chosen = {}
     for name, candidate in study.candidates.items():
-        scores = [done[jobs[candidate.trained_as, each]][name]["validation"] for each in study.settings]
+        tried = candidate.tried(study.settings)
+        if len(tried) < 2:
+            chosen[name] = tried[0]
+            continue
+        scores = [done[jobs[candidate.trained_as, each]][name]["validation"] for each in tried]
         values = [metrics.value(each, study.metric, study.counted) for each in scores]
-        chosen[name] = study.settings[trials.best(values, study.larger_is_better)]
+        chosen[name] = tried[trials.best(values, study.larger_is_better)]
     return chosen
 
 

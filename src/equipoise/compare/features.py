@@ -43,6 +43,10 @@ class Features:
         """The number of rows."""
         return len(self.numeric)
 
+    def of(self, rows: Tensor) -> Features:
+        """The features of the given rows, as small."""
+        return Features(self.numeric[rows], self.hot[rows], self.width)
+
     def dense(self, rows: Tensor | slice) -> Tensor:
         """The features of the given rows as float32 [B, width]."""
         numeric, hot = self.numeric[rows], self.hot[rows].long()

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import candidates, features, metrics, remedies, training
+from . import candidates, features, metrics, models, remedies, training, trials
 from .gradients import gradient_norms
+from .recipe import Recipe
+from .retrieval import running as retrieval
 from .splits import split
 from .store import Key
 from .study import Study
+from .tasks.study import TaskStudy
 from .trials import Settings
 
 # How many points of a training curve are worth their time.
@@ -45,7 +48,7 @@ class Job:
     @classmethod
     def of(cls, study: Study, candidate: str, seed: int, settings: Settings, stage: Literal["trial", "final"]) -> Job:
         """The training of a candidate that is trained."""
-        key = {**study.key(candidate, seed), **asdict(settings), "stage": stage}
+        key = {**study.key(candidate, seed), **settings.as_json(), "stage": stage}
         return cls(candidate, seed, settings, stage, key)
 
 
@@ -73,7 +76,7 @@ class Fitted:
 _last: tuple[tuple[str, int], tuple[dict[str, Part], features.Preprocessing]] | None = None
 
 
-def _parts(study: Study, seed: int) -> tuple[dict[str, Part], features.Preprocessing]:
+def parts_of(study: Study, seed: int) -> tuple[dict[str, Part], features.Preprocessing]:
     """The training, validation and test rows of a seed, and the preprocessing that the first of them decide."""
     global _last
     if _last is None or _last[0] != (study.identity, seed):
@@ -91,29 +94,56 @@ def _parts(study: Study, seed: int) -> tuple[dict[str, Part], features.Preproces
 
 def fit(study: Study, job: Job) -> Fitted:
     """Train what the job says; the same numbers each time."""
-    parts, preprocessing = _parts(study, job.seed)
-    train, candidate = parts["train"], study.candidates[job.candidate]
-    assert candidate.make is not None  # only what is trained has jobs
-    outputs = study.problem.num_outputs
-    loss = candidate.make(train.targets, outputs)
-    bias = training.best_constant(loss, train.targets, outputs)  # also warms torch up for the clock
+    parts, preprocessing = parts_of(study, job.seed)
+    train, recipe = parts["train"], _recipe(study, job, parts)
     curve: dict[str, list[Any]] = {"epoch": [], "train_loss": [], "validation": []}
     every = math.ceil(study.plan.epochs / POINTS)
+    kept: dict[str, Tensor] = {}
 
     def record(epoch: int, model: nn.Module) -> None:
-        if job.stage == "final" and (epoch % every == 0 or epoch == study.plan.epochs):
-            scores = _scores(
-                study, candidate, training.predict(model, parts["validation"].features), parts, "validation"
-            )
-            curve["epoch"].append(epoch)
-            curve["validation"].append(metrics.value(scores, study.metric, study.counted))
+        wanted = job.stage == "final" or recipe.keeps_best
+        if not wanted or (epoch % every and epoch != study.plan.epochs):
+            return
+        curve["epoch"].append(epoch)
+        curve["validation"].append(metrics.value(recipe.score(model), study.metric, study.counted))
+        newest = len(curve["validation"]) - 1
+        if recipe.keeps_best and trials.best(curve["validation"], study.larger_is_better) == newest:
+            kept.update({name: value.clone() for name, value in model.state_dict().items()})
 
-    loss = loss.to(study.plan.device)
+    loss = recipe.loss.to(study.plan.device)
     trained = training.train(
-        loss, train.features, train.targets, bias, study.plan, job.settings, job.seed, after_epoch=record
+        loss,
+        train.features,
+        recipe.targets,
+        recipe.bias,
+        study.plan,
+        job.settings,
+        job.seed,
+        after_epoch=record,
+        batches=recipe.batches,
     )
-    curve["train_loss"] = [_finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
+    if kept:
+        trained.model.load_state_dict(kept)
+    curve["train_loss"] = [finite(trained.losses[epoch - 1]) for epoch in curve["epoch"]]
     return Fitted(loss, trained, curve, parts, preprocessing)
+
+
+def _recipe(study: Study, job: Job, parts: Mapping[str, Part]) -> Recipe:
+    """What the kind of problem decides of a training."""
+    train, candidate = parts["train"], study.candidates[job.candidate]
+    assert candidate.make is not None  # only what is trained has a recipe
+    if study.problem.kind == "retrieval":
+        pool = _pool(study, job.seed, parts["validation"])
+        return retrieval.recipe(candidate.make, train.targets, study.plan, job.settings, job.seed, pool)
+    outputs = study.problem.num_outputs
+    loss = candidate.make(train.targets, outputs)
+
+    def score(model: nn.Module) -> Result:
+        scores = training.predict(model, parts["validation"].features)
+        return _scores(study, candidate, scores, parts, "validation")
+
+    bias = training.best_constant(loss, train.targets, outputs)  # also warms torch up for the clock
+    return Recipe(loss, train.targets, bias, score)
 
 
 def run_job(study: Study, job: Job) -> Result:
@@ -123,7 +153,13 @@ def run_job(study: Study, job: Job) -> Result:
         For each candidate `validation` scores, and of a final training `test` scores, `seconds`, `steps`, `curve` and
         `gradient_norms`: None where nothing was trained.
     """
+    if isinstance(study, TaskStudy):
+        from .tasks.jobs import run_task_job  # here, because it takes its parts from this module
+
+        return run_task_job(study, job)
     with training.one_thread():
+        if study.problem.kind == "retrieval":
+            return {job.candidate: _run_retrieval(study, job)}
         fitted = fit(study, job)
         names = [name for name, each in study.candidates.items() if each.trained_as == job.candidate]
         result: Result = {name: {} for name in names}
@@ -137,6 +173,24 @@ def run_job(study: Study, job: Job) -> Result:
                 result[name] |= dict.fromkeys(("seconds", "steps", "curve", "gradient_norms"))
             result[job.candidate] |= _about_training(study, job, fitted)
         return result
+
+
+def _run_retrieval(study: Study, job: Job) -> Result:
+    """Train and score one embedding, or score the features as they are."""
+    parts, _ = parts_of(study, job.seed)
+    model, about = models.build(models.NONE, 0, 0), dict.fromkeys(("seconds", "steps", "curve", "gradient_norms"))
+    if study.candidates[job.candidate].make is not None:
+        fitted = fit(study, job)
+        model, about = fitted.trained.model, about | _about_cost(study, fitted)
+    result: Result = {"validation": _pool(study, job.seed, parts["validation"]).score(model)}
+    if job.stage == "final":
+        result |= {"test": _pool(study, job.seed, parts["test"]).score(model), **about}
+    return result
+
+
+def _pool(study: Study, seed: int, part: Part) -> retrieval.Pool:
+    """The rows of a part that are searched."""
+    return retrieval.Pool.of(part.features, part.labels, len(study.problem.classes), seed)
 
 
 def remedy(study: Study, name: str, validation: Tensor, fitted: Fitted) -> tuple[Tensor | float, float]:
@@ -182,20 +236,25 @@ def _scores(
 
 
 def _about_training(study: Study, job: Job, fitted: Fitted) -> Result:
-    """Cost, curve and gradient norms of a training."""
+    """Cost, curve and gradient norms of a training of scores."""
     train = fitted.parts["train"]
     device = study.plan.device
     logits = training.predict(fitted.trained.model, train.features).to(device)
     independent = study.candidates[job.candidate].independent
     return {
-        "seconds": fitted.trained.seconds,
-        "steps": study.plan.steps(len(train.labels)),
-        "curve": fitted.curve,
+        **_about_cost(study, fitted),
         "gradient_norms": gradient_norms(
             fitted.loss, logits, train.targets.to(device), study.problem.kind, independent
         ),
     }
 
 
-def _finite(value: float) -> float | None:
+def _about_cost(study: Study, fitted: Fitted) -> Result:
+    """Cost and curve of a training."""
+    steps = study.plan.steps(len(fitted.parts["train"].labels))
+    return {"seconds": fitted.trained.seconds, "steps": steps, "curve": fitted.curve}
+
+
+def finite(value: float) -> float | None:
+    """The value where JSON can hold it, else None."""
     return value if math.isfinite(value) else None

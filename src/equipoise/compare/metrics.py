@@ -17,7 +17,17 @@ from scipy.special import expit, log_expit, log_softmax
 from .calibration import Bins, calibration_error
 from .problem import Kind
 
-Name = Literal["balanced_accuracy", "macro_f1", "average_precision", "log_loss", "brier", "calibration_error"]
+Name = Literal[
+    "balanced_accuracy",
+    "macro_f1",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "calibration_error",
+    "map_at_r",
+    "recall_at_1",
+    "recall_at_5",
+]
 NAMES: tuple[Name, ...] = (
     "balanced_accuracy",
     "macro_f1",
@@ -26,10 +36,13 @@ NAMES: tuple[Name, ...] = (
     "brier",
     "calibration_error",
 )
+OF_RETRIEVAL: tuple[Name, ...] = ("map_at_r", "recall_at_1", "recall_at_5")
+SPELLED: dict[str, str] = {"map_at_r": "MAP@R", "recall_at_1": "Recall@1", "recall_at_5": "Recall@5"}
 HEADLINE: dict[Kind, Name] = {
     "binary": "average_precision",
     "multiclass": "balanced_accuracy",
     "multilabel": "average_precision",
+    "retrieval": "map_at_r",
 }
 SMALLER_IS_BETTER: frozenset[Name] = frozenset({"log_loss", "brier", "calibration_error"})
 # Those that see decisions, and with them the threshold.
@@ -54,6 +67,11 @@ class Scores:
     by_class: Mapping[str, PerClass]
     overall: Mapping[str, float | None]
     bins: Bins | None
+
+
+def names(kind: Kind) -> tuple[Name, ...]:
+    """The metrics of a kind of problem."""
+    return OF_RETRIEVAL if kind == "retrieval" else NAMES
 
 
 def value(scores: Mapping[str, Mapping[str, object]], name: str, counted: Collection[int]) -> float | None:

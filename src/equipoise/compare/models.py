@@ -13,6 +13,8 @@ from torch import nn
 from .errors import CompareError
 
 HIDDEN = 64
+# What stands in for a model where the features are used as they are.
+NONE = "none"
 LEARNING_RATE = {"linear": 1e-2, "mlp": 3e-3}
 # What AdamW's users start from.
 USUAL_LEARNING_RATE = 1e-3
@@ -24,6 +26,8 @@ def build(name: str, inputs: int, outputs: int) -> nn.Module:
     Raises:
         CompareError: where a person's factory cannot be found, or gives something else than a model.
     """
+    if name == NONE:
+        return nn.Identity()
     if name == "linear":
         return nn.Linear(inputs, outputs)
     if name == "mlp":
@@ -57,12 +61,16 @@ def check(name: str, inputs: int, outputs: int) -> None:
 
 
 def source(name: str) -> bytes:
-    """What decides a model beside its name: the source of a person's module, nothing for our own."""
+    """What decides a model beside its name: the source of a person's module and of what it imports beside it."""
     if name in LEARNING_RATE:
         return b""
     _factory(name)
     path = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
-    return Path(path).read_bytes() if path else b""
+    if path is None:
+        return b""
+    beside = Path(path).resolve().parent  # what a module imports from its own folder decides, too
+    files = {Path(file).resolve() for each in tuple(sys.modules.values()) if (file := getattr(each, "__file__", None))}
+    return b"".join(each.read_bytes() for each in sorted(files) if beside in each.parents and each.is_file())
 
 
 def output_layer(model: nn.Module) -> nn.Linear | None:

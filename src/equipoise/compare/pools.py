@@ -42,6 +42,7 @@ def local(workers: int) -> Pool:
                 n_jobs=max(2, min(workers, len(left))),  # 1 would be this process, which must live
                 backend="loky",
                 batch_size=1,
+                pre_dispatch=workers,  # what waits in a queue would start after the time is over
                 return_as="generator_unordered",
                 initializer=_start_worker,
                 initargs=(os.getpid(),),
@@ -116,7 +117,7 @@ def ray_cluster(
         places = max(1, int(ray.cluster_resources().get("CPU", 1)))
         left = iter(jobs)
         while True:
-            while len(waiting) < 2 * places and not stopped() and (job := next(left, None)) is not None:
+            while len(waiting) < places and not stopped() and (job := next(left, None)) is not None:
                 waiting[remote.remote(shared, job)] = job
             if not waiting:
                 return

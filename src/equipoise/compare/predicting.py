@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch.nn.functional import normalize
 
 from . import readers, saving
+from .columns import Table
 from .errors import CompareError
 from .saving import Saved
 
 
 def predict(folder: str, data: str, out: str | None = None, model: str | None = None) -> None:
-    """Write a CSV with a prediction and probabilities for each row of a file.
+    """Write a CSV with a prediction and probabilities, or an embedding, for each row of a file.
 
     Args:
         folder: a saved model.
@@ -26,7 +28,8 @@ def predict(folder: str, data: str, out: str | None = None, model: str | None = 
         CompareError: where the model or the data cannot be read, or the data lacks a column.
     """
     saved = saving.load(Path(folder), model)
-    frame = readers.read(Path(data)).frame
+    # A column of words and numbers may hold numbers alone in this file: they are levels all the same.
+    frame = readers.read(Path(data), [column.name for column in saved.columns if column.kind == "categorical"]).frame
     if frame.empty:
         raise CompareError(f"{data} has no rows of data")
     missing = [column.name for column in saved.columns if column.kind != "left out" and column.name not in frame]
@@ -44,9 +47,18 @@ def predict(folder: str, data: str, out: str | None = None, model: str | None = 
 
 
 def predictions(saved: Saved, frame: pd.DataFrame) -> pd.DataFrame:
-    """The predicted class and the probability of each class; for several labels 0 or 1 and the probability of each."""
+    """The predicted class and the probability of each class; for several labels 0 or 1 and the probability of each.
+
+    For retrieval the embedding, scaled to length 1: inner products, cosines and distances then give one order.
+    """
     table = saved.encode(frame)
+    _warn_of_unseen(saved, table)
     scores = saved.scores(table, np.arange(len(frame)))
+    if not bool(scores.isfinite().all()):
+        raise CompareError("the model gives scores that are no finite numbers: its training diverged")
+    if saved.kind == "retrieval":
+        unit = normalize(scores, dim=1).float().numpy()
+        return pd.DataFrame(unit, columns=[f"e{place}" for place in range(unit.shape[1])])
     probability = saved.probabilities(scores).numpy()
     if saved.kind == "multilabel":
         answer = pd.DataFrame((scores.numpy() > saved.threshold).astype(int), columns=list(saved.classes))
@@ -62,3 +74,13 @@ def predictions(saved: Saved, frame: pd.DataFrame) -> pd.DataFrame:
     for position, name in enumerate(saved.classes):
         answer[f"probability of {name}"] = probability[:, position]
     return answer
+
+
+def _warn_of_unseen(saved: Saved, table: Table) -> None:
+    """Say on standard error where cells hold words that the model has never seen: it takes them for rare ones."""
+    names = [column.name for column in saved.columns if column.kind == "categorical"]
+    for name, codes in zip(names, table.codes.T, strict=True):
+        share = float((codes == -2).mean())
+        if share > 0:
+            what = f"{share:.0%}" if share >= 0.01 else "under 1%"
+            sys.stderr.write(f"equipoise: column {name!r}: {what} of the cells hold values that training never saw\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,19 @@ from . import candidates, columns, data, metrics, models, problem, profile, spli
 from .errors import CompareError
 from .features import Preprocessing
 from .problem import Problem
+from .retrieval import batches, measures, splitting
+from .retrieval import candidates as ranking
 from .study import Request, Study
+from .tasks import target
 
 # Below this one row more or less moves a recall by more than 5 points.
 FEWEST_TEST_ROWS = 20
+# The same for classes, of which retrieval tests a few at a time.
+FEWEST_TEST_CLASSES = 10
 # How many seeds are looked at for the fewest test rows where splits are uneven.
-MOST_LOOKS = 20
+MOST_LOOKS = 200
+# A part of the rows that is meant to be a fifth, and is this much less or more, is worth a warning.
+UNEVEN = 2.0
 
 
 def prepare(request: Request) -> Study:
@@ -28,39 +36,49 @@ def prepare(request: Request) -> Study:
     Raises:
         CompareError: where the request cannot be met.
     """
-    _check_device(request.device)
+    check_device(request.device)
     source = data.load(request.data)
+    request = _with_defaults(request, source)
+    wanted = None if request.target is None else target.wanted(request.target, source.frame.columns)
+    if wanted is not None:
+        from .tasks.preparation import prepare_tasks  # here, because it takes its parts from this module
+
+        return prepare_tasks(request, source, wanted)
     names, reason = data.choose_targets(source, request.target)
-    ordering = _ordering_column(source, names, request)
+    ordering = ordering_column(source, names, request)
     posed = problem.pose(source.frame[list(names)], request.problem)
+    _check_metric(request.metric, posed)
     if request.rows is not None:
         posed = problem.sample(posed, request.rows)
-    frame = source.frame.drop(columns=[*names, *ordering])
+    frame = source.frame.drop(columns=list({*names, *ordering, *source.outcomes}))
     if len(posed.rows) < len(frame):
         frame = frame.iloc[posed.rows]
     table = columns.encode(frame)
     if not table.numeric.shape[1] + table.codes.shape[1]:
         why = "; ".join(f"{column.name!r}: {column.note}" for column in table.columns[:5])
         raise CompareError(f"{source.name} has no usable feature ({why})")
-    order = _order(source.frame.iloc[posed.rows], request)
-    test_rows, train_rows = _rows_of_parts(posed, order, request.seeds)
-    counted, thin = _counted(posed, test_rows)
-    plan = training.budget(request.model, train_rows, request.epochs, request.device)
+    order = order_of(source.frame.iloc[posed.rows], request)
+    retrieves = posed.kind == "retrieval"
+    look = _classes_of_parts if retrieves else _rows_of_parts
+    test_rows, train_rows = look(posed, order, request.seeds)
+    counted, thin = (tuple(range(len(test_rows))), _few(posed)) if retrieves else counted_classes(posed, test_rows)
+    batch_size = batches.batch_size(train_rows) if retrieves else None
+    plan = training.budget(request.model, train_rows, request.epochs, request.device, batch_size)
     if request.model not in models.LEARNING_RATE:
         models.check(request.model, _width(table, posed, order), posed.num_outputs)
     return Study(
         source_name=source.name,
         fingerprint=source.fingerprint,
         target_reason=reason,
-        notes=(*source.notes, *posed.notes, *_about_order(order)),
-        warnings=(*thin, *profile.warnings(table, posed, frame, order is not None)),
+        notes=(*source.notes, *posed.notes, *about_order(order)),
+        warnings=(*thin, *_uneven(posed, order), *profile.warnings(table, posed, frame, order is not None)),
         total_rows=len(source.frame),
         table=table,
         problem=posed,
         order=order,
         test_rows=test_rows,
         counted=counted,
-        candidates=candidates.choose(posed.kind, request.losses),
+        candidates=ranking.choose(request.losses) if retrieves else candidates.choose(posed.kind, request.losses),
         metric=request.metric or metrics.HEADLINE[posed.kind],
         settings=tuple(trials.settings(request.model, request.trials)),
         plan=plan,
@@ -68,7 +86,23 @@ def prepare(request: Request) -> Study:
     )
 
 
-def _check_device(device: str) -> None:
+def _with_defaults(request: Request, source: data.Source) -> Request:
+    """The request, with what a built-in table brings along where the person named nothing."""
+    ordered = request.group is not None or request.time is not None
+    return replace(
+        request,
+        target=request.target or source.tasks,
+        group=request.group if ordered else source.group,
+        rows=request.rows or source.rows,
+    )
+
+
+def check_device(device: str) -> None:
+    """Make sure that torch can use a device.
+
+    Raises:
+        CompareError: where it cannot.
+    """
     try:
         torch.zeros(1, device=device)
     except Exception as error:  # torch raises AssertionError, RuntimeError and others for devices that it lacks
@@ -76,8 +110,20 @@ def _check_device(device: str) -> None:
         raise CompareError(f"--device {device} cannot be used: {reason}") from error
 
 
-def _ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
+def _check_metric(name: metrics.Name | None, posed: Problem) -> None:
+    known = metrics.names(posed.kind)
+    if name is not None and name not in known:
+        raise CompareError(f"--metric {name} does not measure a {posed.kind} problem; choose from {', '.join(known)}")
+
+
+def ordering_column(source: data.Source, targets: Sequence[str], request: Request) -> list[str]:
     """The column that `--group` or `--time` names, if any."""
+    if request.problem == "retrieval" and (request.group is not None or request.time is not None):
+        option = "--group" if request.group is not None else "--time"
+        raise CompareError(
+            f"{option} splits rows, and --problem retrieval splits classes: each is whole in one part, and none that is"
+            " tested was seen in training; leave it out"
+        )
     if request.group is not None and request.time is not None:
         raise CompareError("give --group or --time, not both: a split by time keeps the rows of one moment together")
     name = request.group if request.group is not None else request.time
@@ -89,7 +135,7 @@ def _ordering_column(source: data.Source, targets: Sequence[str], request: Reque
     return [name]
 
 
-def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
+def order_of(frame: pd.DataFrame, request: Request) -> splits.Order | None:
     """What the column of `--group` or `--time` says of the rows that are used."""
     if request.group is not None:
         codes = pd.factorize(frame[request.group])[0].astype(np.int64)
@@ -98,7 +144,7 @@ def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
         codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
         if codes.max() < 4:
             raise CompareError(f"column {request.group!r} has {codes.max() + 1} groups, at least 5 are needed to split")
-        return splits.Order("group", request.group, codes)
+        return splits.Order("group", request.group, codes, request.seeds)
     if request.time is not None:
         moments = columns.moments(frame[request.time])
         unknown = int(np.isnan(moments).sum())
@@ -107,11 +153,12 @@ def _order(frame: pd.DataFrame, request: Request) -> splits.Order | None:
         distinct, ranks = np.unique(moments, return_inverse=True)
         if len(distinct) < 5:
             raise CompareError(f"column {request.time!r} has {len(distinct)} moments, at least 5 are needed to split")
-        return splits.Order("time", request.time, ranks.astype(np.int64))
+        return splits.Order("time", request.time, ranks.astype(np.int64), request.seeds)
     return None
 
 
-def _about_order(order: splits.Order | None) -> list[str]:
+def about_order(order: splits.Order | None) -> list[str]:
+    """A note on how the rows are split, where not at random."""
     if order is None:
         return []
     groups = f"{int(order.ranks.max()) + 1:,}"
@@ -135,15 +182,54 @@ def _rows_of_parts(posed: Problem, order: splits.Order | None, seeds: int) -> tu
     return tuple(int(count) for count in fewest), len(cuts[0].train)
 
 
+def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
+    """A warning where few or uneven groups make parts of other sizes than were meant."""
+    if order is None or order.by != "group":
+        return []
+    cuts = [splits.split(posed, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
+    tests = [len(cut.test) / len(posed.rows) for cut in cuts]
+    if min(tests) >= splits.TEST / UNEVEN and max(tests) <= splits.TEST * UNEVEN:
+        return []
+    return [
+        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {min(tests):.0%} to"
+        f" {max(tests):.0%} of the rows are tested, not {splits.TEST:.0%}; the seeds are worth less than they seem"
+    ]
+
+
+def _classes_of_parts(posed: Problem, _: splits.Order | None, __: int) -> tuple[tuple[int, ...], int]:
+    """The rows of each class that are searched where it is a test class, and the training rows of the first seed."""
+    classes = len(posed.classes)
+    if classes < splitting.FEWEST_CLASSES:
+        raise CompareError(
+            f"target {', '.join(posed.target)!r} has {classes} classes of {problem.FEWEST_TO_FIND} rows or more;"
+            f" retrieval needs at least {splitting.FEWEST_CLASSES}: {splitting.FEWEST_TRAIN} to train on,"
+            f" {splitting.FEWEST_VALIDATION} to tune on and {splitting.FEWEST_TEST} to test on, no class twice"
+        )
+    searched = tuple(min(count, measures.MOST_PER_CLASS) for count in posed.counts)
+    return searched, len(splits.split(posed, 0).train)
+
+
+def _few(posed: Problem) -> list[str]:
+    """A warning where few classes are tested."""
+    *_, test = splitting.shares(len(posed.classes))
+    if test >= FEWEST_TEST_CLASSES:
+        return []
+    return [
+        f"each seed tests on {test} classes, as there are {len(posed.classes)} in all: which ones they are has a large"
+        " say, and among so few a row of the right class is soon found"
+    ]
+
+
 def _per_class(posed: Problem, rows: Any) -> Any:
-    """How many of some rows each class has, or carry each label."""
+    """How many of some rows each class has; of a label how many carry it, or do not, whichever is fewer."""
     labels = posed.labels[rows]
     if posed.kind == "multilabel":
-        return labels.sum(axis=0, dtype=np.int64)
+        carried = labels.sum(axis=0, dtype=np.int64)
+        return np.minimum(carried, len(labels) - carried)  # a label that nearly all rows carry rests on the others
     return np.bincount(labels, minlength=len(posed.classes))
 
 
-def _counted(posed: Problem, test_rows: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+def counted_classes(posed: Problem, test_rows: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
     """The classes that averages over classes count, and a warning about the others.
 
     A class with few test rows is left to chance. Where fewer than two classes would be left all count, as an average

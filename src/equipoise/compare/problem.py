@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 
 from .errors import CompareError
 
-Kind = Literal["binary", "multiclass", "multilabel"]
+Kind = Literal["binary", "multiclass", "multilabel", "retrieval"]
+# Those that are inferred from the target, and whose model gives a score for each class or label.
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel")
 
 # One row each for training, validation and test.
 FEWEST_ROWS = 3
+# A row to search for, and one to be found.
+FEWEST_TO_FIND = 2
+# A sample for retrieval that would have fewer rows of a class than this, on average, holds whole classes instead.
+FEWEST_IN_SAMPLE = 4
+# Numbers of an embedding.
+EMBEDDING = 64
 # Numbers with more different values than this are amounts to predict rather than names of classes.
 MOST_WHOLE_NUMBERS = 100
 MOST_FRACTIONS = 20
@@ -27,7 +34,7 @@ class Problem:
     """The target of a comparison.
 
     Attributes:
-        kind: `binary`, `multiclass` or `multilabel`.
+        kind: `binary`, `multiclass`, `multilabel`, or `retrieval` of rows of one class by their embeddings.
         target: the columns that hold it.
         classes: their names from head to tail, in the order of `counts`; for `binary` the negative and the positive.
         counts: the rows of each class (for `multilabel` the rows that carry the label).
@@ -46,7 +53,9 @@ class Problem:
 
     @property
     def num_outputs(self) -> int:
-        """The number of scores that a model gives per row."""
+        """The numbers that a model gives per row: scores, or an embedding."""
+        if self.kind == "retrieval":
+            return EMBEDDING
         return 1 if self.kind == "binary" else len(self.classes)
 
 
@@ -66,7 +75,7 @@ def pose(targets: pd.DataFrame, kind: Kind | None = None) -> Problem:
     """
     if targets.shape[1] > 1 and kind not in (None, "multilabel"):
         raise CompareError(f"a {kind} problem has one target column, got {targets.shape[1]}")
-    labelled = targets.map(_is_label).to_numpy(bool).all(axis=1)
+    labelled = targets.map(is_label).to_numpy(bool).all(axis=1)
     notes = []
     if not labelled.all():
         notes.append(f"rows without a target were left out: {int((~labelled).sum()):,}")
@@ -84,6 +93,8 @@ def sample(posed: Problem, rows: int) -> Problem:
     if rows >= total:
         return posed
     generator = np.random.default_rng(0)
+    if posed.kind == "retrieval" and rows < FEWEST_IN_SAMPLE * len(posed.classes):
+        return _whole_classes(posed, rows, generator)
     if posed.kind == "multilabel":
         kept = np.sort(generator.permutation(total)[:rows])
         counts = posed.labels[kept].sum(axis=0, dtype=np.int64)
@@ -105,7 +116,24 @@ def sample(posed: Problem, rows: int) -> Problem:
     )
 
 
-def _is_label(cell: Any) -> bool:
+def _whole_classes(posed: Problem, rows: int, generator: np.random.Generator) -> Problem:
+    """All rows of some classes: of many small ones a sample in proportion would leave nothing to be found."""
+    drawn = generator.permutation(len(posed.classes))
+    reached = np.cumsum(np.array(posed.counts)[drawn])
+    chosen = np.sort(drawn[: max(1, int((reached <= rows).sum()))])
+    kept = np.isin(posed.labels, chosen)
+    count = f"{len(chosen):,} of {len(posed.classes):,} classes, whole"
+    return replace(
+        posed,
+        classes=tuple(posed.classes[each] for each in chosen),
+        counts=tuple(posed.counts[each] for each in chosen),
+        rows=posed.rows[kept],
+        labels=np.searchsorted(chosen, posed.labels[kept]).astype(np.int64),
+        notes=(*posed.notes, f"a sample of {int(kept.sum()):,} of {len(posed.rows):,} rows, as asked: {count}"),
+    )
+
+
+def is_label(cell: Any) -> bool:
     """Whether a cell names a class: not missing, not blank, not infinite."""
     if isinstance(cell, str):
         return bool(cell.strip())
@@ -126,15 +154,16 @@ def _single(cells: pd.Series[Any], rows: NDArray[np.int64], notes: list[str], ki
         _refuse_amounts(target, np.array(list(values.values())))
     counts = names.value_counts()
     notes = [*notes, *_same_but_for_case(list(counts.index))]
-    rare = counts[counts < FEWEST_ROWS]
+    fewest, why = (FEWEST_TO_FIND, "have nothing to find") if kind == "retrieval" else (FEWEST_ROWS, "cannot be split")
+    rare = counts[counts < fewest]
     if len(rare):
-        notes = [*notes, f"classes with fewer than {FEWEST_ROWS} rows cannot be split and were left out: {_list(rare)}"]
+        notes = [*notes, f"classes with fewer than {fewest} rows {why} and were left out: {_list(rare)}"]
         kept = ~names.isin(rare.index).to_numpy(bool)
         names, rows = names[kept], rows[kept]
-        counts = counts[counts >= FEWEST_ROWS]
+        counts = counts[counts >= fewest]
     if len(counts) < 2:
         left = f"one class, {counts.index[0]!r} ({counts.iloc[0]:,} rows)" if len(counts) else "no class"
-        after = f" after leaving out {_list(rare)}, fewer than {FEWEST_ROWS} rows each" if len(rare) else ""
+        after = f" after leaving out {_list(rare)}, fewer than {fewest} rows each" if len(rare) else ""
         raise CompareError(f"target {target!r} has {left}{after}; at least two are needed")
     if kind == "binary" and len(counts) > 2:
         raise CompareError(f"target {target!r} has {len(counts)} classes, a binary problem has 2")

@@ -43,9 +43,11 @@ def warnings(table: Table, problem: Problem, frame: pd.DataFrame, ordered: bool)
         frame: the columns as they were read, of the same rows.
         ordered: whether the person already said which rows belong together, or when they were made.
     """
-    sentences = list(_leaks(table, problem))
+    sentences = list(leaks(table, problem))
     if ordered:
         return sentences
+    if problem.kind == "retrieval":  # neither groups nor dates decide its split
+        return [*_duplicates(table, problem), *sentences]
     return [*_duplicates(table, problem), *_groups(frame), *_dates(table), *sentences]
 
 
@@ -59,10 +61,15 @@ def _duplicates(table: Table, problem: Problem) -> Iterator[str]:
         mixed = mixed * np.uint64(1_000_003) + pd.util.hash_array(np.ascontiguousarray(clean))
     count = int(pd.Series(mixed).duplicated().sum())
     if count > DUPLICATES * len(labels):
+        trouble = (
+            "a search finds them first, whatever the embedding; drop them"
+            if problem.kind == "retrieval"
+            else "test rows were seen in training; drop them, or name with --group the column that says which rows"
+            " belong together"
+        )
         yield (
             f"{count:,} rows ({count / len(labels):.1%}) repeat an earlier one in every feature and the target:"
-            " if they are copies of one thing, test rows were seen in training; drop them, or name with --group the"
-            " column that says which rows belong together"
+            f" if they are copies of one thing, {trouble}"
         )
 
 
@@ -91,7 +98,7 @@ def _dates(table: Table) -> Iterator[str]:
         )
 
 
-def _leaks(table: Table, problem: Problem) -> Iterator[str]:
+def leaks(table: Table, problem: Problem) -> Iterator[str]:
     """Columns of which each value goes with one class."""
     if problem.kind == "multilabel":
         return
@@ -113,5 +120,7 @@ def _named_by(values: NDArray[Any], labels: NDArray[np.int64], classes: int) -> 
     codes, distinct = pd.factorize(values, use_na_sentinel=False)
     if len(distinct) * FEWEST_PER_VALUE > len(labels) or len(distinct) < 2:
         return 0.0
-    pairs = np.bincount(codes * classes + labels, minlength=len(distinct) * classes).reshape(-1, classes)
-    return float(pairs.max(axis=1).sum() / len(labels))
+    pairs, counts = np.unique(codes * classes + labels, return_counts=True)  # not a table: classes may be thousands
+    values = pairs // classes
+    most = np.maximum.reduceat(counts, np.flatnonzero(np.diff(values, prepend=-1)))
+    return float(most.sum() / len(labels))

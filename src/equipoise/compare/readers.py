@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,25 +36,30 @@ class Read:
     notes: tuple[str, ...] = ()
 
 
-def read(path: Path) -> Read:
-    """Read a file by the ending of its name."""
+def read(path: Path, text: Collection[str] = ()) -> Read:
+    """Read a file by the ending of its name.
+
+    Args:
+        path: the file.
+        text: columns whose cells are to stay the text that they are in a CSV file, also where all are numbers.
+    """
     reader = READERS.get(path.suffix.lower())
     try:
         if path.is_dir():
             raise CompareError(f"{path} is a folder, expected a CSV, Parquet or NPZ file")
         if not path.exists():
-            known = "" if path.suffix else " and no built-in table (there are fars and digits)"
+            known = "" if path.suffix else " and no built-in table (there are fars, digits and flights)"
             raise CompareError(f"there is no file {path}{known}")
         if reader is None:
             raise CompareError(f"cannot tell what {path} is, expected a name that ends in {', '.join(READERS)}")
         if path.stat().st_size == 0:
             raise CompareError(f"{path} is empty")
-        return reader(path)
+        return reader(path, text)
     except OSError as error:
         raise CompareError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def read_csv(path: Path) -> Read:
+def read_csv(path: Path, text: Collection[str] = ()) -> Read:
     """Read a CSV file: comma, semicolon, tab or bar; UTF-8, UTF-16 or Latin-1; with or without a line of names."""
     notes = []
     with path.open("rb") as file:
@@ -75,9 +80,11 @@ def read_csv(path: Path) -> Read:
     else:
         names = list(frame.iloc[0])
         frame = frame.iloc[1:].reset_index(drop=True)
-    for position in range(frame.shape[1]):
-        frame.isetitem(position, _numbers(frame.iloc[:, position]))  # type: ignore[arg-type]  # the stubs lack Series
-    return _named(frame, names, notes)
+    found = _named(frame, names, notes)
+    for position, name in enumerate(found.frame.columns):
+        if name not in text:
+            found.frame.isetitem(position, _numbers(found.frame.iloc[:, position]))  # type: ignore[arg-type]  # the stubs lack Series
+    return found
 
 
 def _separator(text: str) -> str:
@@ -158,8 +165,8 @@ def _numbers(column: pd.Series[str]) -> pd.Series[Any]:
     return column if column.astype("str").str.match(LEADING_ZERO, na=False).any() else numbers
 
 
-def read_parquet(path: Path) -> Read:
-    """Read a Parquet file; a pandas index is read as one more column."""
+def read_parquet(path: Path, _: Collection[str] = ()) -> Read:
+    """Read a Parquet file, which knows what is text; a pandas index is read as one more column."""
     try:
         with pq.ParquetFile(path) as file:  # not `read_table`, which refuses repeated names
             table = file.read().replace_schema_metadata(None)
@@ -172,7 +179,7 @@ def read_parquet(path: Path) -> Read:
     return _named(frame.iloc[:, order], [names[index] for index in order], [])
 
 
-def read_npz(path: Path) -> Read:
+def read_npz(path: Path, _: Collection[str] = ()) -> Read:
     """Read an NPZ file: arrays `X` [N, D] and `y` [N] or [N, C], or else one array [N] per column.
 
     With `X` and `y`, an array `feature_names` [D] names the columns of `X`; a `y` of two dimensions is a multi-label
@@ -246,7 +253,7 @@ def near_names(name: str, names: list[str]) -> list[str]:
     return [each for key in near for each in lowered[key]][:3]
 
 
-READERS: dict[str, Callable[[Path], Read]] = {
+READERS: dict[str, Callable[[Path, Collection[str]], Read]] = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": read_parquet,

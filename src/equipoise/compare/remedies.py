@@ -8,7 +8,10 @@ YARDSTICK = "cross_entropy"
 INVERSE_FREQUENCY = "inverse_frequency"
 PRIOR_CORRECTED = "prior_corrected"
 THRESHOLD = "threshold"
+SINGLE_TASK = "single_task"
+EQUAL_WEIGHTS = "equal_weights"
 
+KURIN = "Kurin et al., In Defense of the Unitary Scalarization for Deep Multi-Task Learning, NeurIPS 2022"
 MENON = "Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021"
 
 
@@ -77,6 +80,24 @@ REMEDIES = {
             "one decision is wanted, and the measure of it is known",
             "validation rows have few positives: the threshold is then chosen by chance",
             "",
+        ),
+        Remedy(
+            SINGLE_TASK,
+            ("tasks",),
+            "a model of its own for each task: the yardstick of several tasks",
+            "a network, an optimizer and a learning rate per task, trained by the loss of that task alone",
+            "no way of training the tasks together is shown to do better",
+            "one network has to serve all tasks, or tasks with few labels may learn from others",
+            "",
+        ),
+        Remedy(
+            EQUAL_WEIGHTS,
+            ("tasks",),
+            "the plain sum of the tasks' losses",
+            "sum(losses.values()); or ConstantWeighting with weights of 1",
+            "always as a first try: with a tuned learning rate it is hard to beat",
+            "the losses differ by orders of magnitude; then constant weights of other sizes",
+            KURIN,
         ),
     )
 }

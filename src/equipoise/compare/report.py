@@ -13,8 +13,10 @@ from markupsafe import Markup
 from . import charts
 from .charts.panels import half_of_the_gradient
 from .charts.svg import digits, signed, ticks
+from .metrics import SPELLED
 
-LOWER_IS_BETTER = ("log loss", "brier", "calibration error")
+LOWER_IS_BETTER = ("log loss", "brier", "calibration error", "RMSE", "mean absolute error")
+ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²"}
 GROUPS = {"head": "Head", "middle": "Middle", "tail": "Tail"}
 
 # What a document may lack: an older one, or one of a run that left something out.
@@ -30,7 +32,7 @@ CANDIDATE = {
 }
 DATA: dict[str, Any] = {"warnings": [], "effective_numbers": {}}
 CLASS = {"test_rows": None, "group": None, "excluded": False}
-PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None}
+PROTOCOL: dict[str, Any] = {"trials": [], "split": "stratified", "split_column": None, "device": None, "classes": None}
 DOCUMENT = {"caveat": None, "larger_is_better": True, "winner": None, "saved": None, "code": None}
 
 Candidate = Mapping[str, Any]
@@ -49,8 +51,14 @@ def render(document: Mapping[str, Any]) -> str:
         "signed": signed,
         "breakable": _breakable,
         "words": in_words,
+        "sentence": _sentence,
         "metric": _metric_head,
     }
+    if document["problem"]["kind"] == "tasks":
+        from .tasks import report as tasks  # here, because it takes its parts from this module
+
+        complete = tasks.complete({**DOCUMENT, **document})
+        return environment.get_template("tasks.html").render(**complete, **tasks.drawn(complete))
     complete = _complete(document)
     return environment.get_template("report.html").render(**complete, **_drawn(complete))
 
@@ -74,27 +82,35 @@ def _drawn(document: Mapping[str, Any]) -> dict[str, Any]:
     """The charts, by the names that the template has for them. They have escaped what comes from the data."""
     candidates, classes = document["candidates"], document["problem"]["classes"]
     metric = in_words(document["metric"])
-    scale = _scale(candidates)
+    scale = scale_of(candidates)
     plain, *others = candidates
     winner = [each for each in others if each["name"] == document["winner"]]
     best = next(iter(winner or others), None)
     ordered = sorted(candidates, key=lambda each: (each is not plain, each is not best))
     return {
-        "headline": re.split(r"(?<=[.])\s+(?=[A-Z])", document["verdict"][0], maxsplit=1),
+        "headline": headline(document),
+        "yardstick": "plain cross-entropy",
+        "reference": "plain cross-entropy",
+        "one": "loss",
         "best": best,
         "intervals": charts.intervals(candidates, metric, lower_is_better=not document["larger_is_better"]),
         "recalls": _recalls(classes, ordered),
         "tail": charts.tail(classes),
         "panels": {
-            "training": _panels(candidates, "curve", lambda n, each: charts.training(n, each, plain, scale, metric)),
-            "calibration": _panels(candidates, "calibration", charts.calibration),
-            "gradient_norms": _panels(candidates, "gradient_norms", charts.gradient_norms),
+            "training": panels(candidates, "curve", lambda n, each: charts.training(n, each, plain, scale, metric)),
+            "calibration": panels(candidates, "calibration", charts.calibration),
+            "gradient_norms": panels(candidates, "gradient_norms", charts.gradient_norms),
         },
         "half_of_the_gradient": half_of_the_gradient,
     }
 
 
-def _panels(candidates: Sequence[Candidate], key: str, draw: Any) -> list[tuple[Candidate, str]]:
+def headline(document: Mapping[str, Any]) -> list[str]:
+    """The first sentence of the verdict, its own first sentence apart from the rest."""
+    return re.split(r"(?<=[.])\s+(?=[A-Z])", document["verdict"][0], maxsplit=1)
+
+
+def panels(candidates: Sequence[Candidate], key: str, draw: Any) -> list[tuple[Candidate, str]]:
     """A panel for each candidate that has what the panel shows."""
     return [(each, draw(number, each)) for number, each in enumerate(candidates) if each[key]]
 
@@ -117,7 +133,7 @@ def _recalls(classes: Sequence[Mapping[str, Any]], candidates: Sequence[Candidat
     ]
 
 
-def _scale(candidates: Sequence[Candidate]) -> tuple[float, float]:
+def scale_of(candidates: Sequence[Candidate]) -> tuple[float, float]:
     """Round numbers between which all validation curves lie."""
     seen = [value for each in candidates if each["curve"] for value in each["curve"]["validation"] if value is not None]
     low, high = min(seen, default=0.0), max(seen, default=1.0)
@@ -132,14 +148,20 @@ def _scale(candidates: Sequence[Candidate]) -> tuple[float, float]:
 
 
 def in_words(name: str) -> str:
-    """`balanced_accuracy` as `balanced accuracy`, and `macro_f1` as `macro F1`."""
-    return re.sub(r"\bf1\b", "F1", name.replace("_", " "))
+    """`balanced_accuracy` as `balanced accuracy`, `macro_f1` as `macro F1`, `map_at_r` as `MAP@R`."""
+    spelled = {**SPELLED, **ABBREVIATED}
+    return spelled.get(name, re.sub(r"\bf1\b", "F1", name.replace("_", " ")))
+
+
+def _sentence(words: str) -> str:
+    """With a capital at the beginning, and all else as it is."""
+    return words[:1].upper() + words[1:]
 
 
 def _metric_head(name: str) -> str:
     """A metric's name at the head of a column, with an arrow where less is better."""
     words = in_words(name)
-    return words[:1].upper() + words[1:] + (" ↓" if words in LOWER_IS_BETTER else "")
+    return _sentence(words) + (" ↓" if words in LOWER_IS_BETTER else "")
 
 
 def _number(value: float | None, places: int = 3) -> str:
@@ -149,10 +171,10 @@ def _number(value: float | None, places: int = 3) -> str:
     return f"{value:.{places if abs(value) < 10 else 1}f}".replace("-", "−")
 
 
-def _half_width(estimate: Mapping[str, float | None]) -> str:
+def _half_width(estimate: Mapping[str, float | None], places: int = 3) -> str:
     """` ± 0.014`, or nothing where there is no interval."""
     mean, high = estimate.get("mean"), estimate.get("high")
-    return "" if mean is None or high is None else f" ± {_number(high - mean)}"
+    return "" if mean is None or high is None else f" ± {_number(high - mean, places)}"
 
 
 def _probability(value: float | None) -> str:
@@ -161,5 +183,5 @@ def _probability(value: float | None) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may be broken after an underscore, a hyphen or a slash, and reads and copies as before."""
-    return Markup("<wbr>").join(re.split("(?<=[_/-])", name))
+    """A name that may be broken after `_`, `/` and a hyphen that is no minus, and reads and copies as before."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/])|(?<=-)(?!\d)", name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as load_weights
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import equipoise
@@ -21,7 +23,7 @@ from . import models, training
 from .columns import Column, Table, encode_alike
 from .errors import CompareError
 from .features import Preprocessing
-from .jobs import Job, fit, remedy
+from .jobs import Job, fit, parts_of, remedy
 from .metrics import log_probabilities
 from .problem import Kind
 from .store import write_atomically
@@ -41,7 +43,7 @@ class Saved:
         target: the columns that it predicts.
         classes: their names.
         independent: whether the scores of a multi-class model are yes/no questions.
-        shift: what is subtracted from the scores, one per score.
+        shift: what is subtracted from the scores, one per score; 0 for `retrieval`, whose scores are embeddings.
         threshold: the score above which a row is positive, for `binary`.
         columns: the features, in order.
         levels: of the categorical ones.
@@ -72,7 +74,7 @@ class Saved:
         return logits.double() - torch.tensor(self.shift, dtype=torch.float64)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """[N, C], or [N, 1] for `binary`: of the positive class or of each label."""
+        """[N, C], or [N, 1] for `binary`: of the positive class or of each label; not for `retrieval`."""
         if self.kind == "multiclass":
             return torch.from_numpy(log_probabilities(scores.numpy(), self.independent)).exp()
         return scores.sigmoid()
@@ -105,11 +107,19 @@ def save_winner(comparison: Comparison, folder: Path) -> None:
     row = next(row for row in comparison.rows if row.name == comparison.winner)
     candidate = study.candidates[row.name]
     job = Job.of(study, candidate.trained_as, 0, row.chosen, "final")
-    with training.one_thread():
-        fitted = fit(study, job)
-        validation = training.predict(fitted.trained.model, fitted.parts["validation"].features)
-        shift, threshold = remedy(study, row.name, validation, fitted)
-    outputs = study.problem.num_outputs
+    name, outputs, preprocessing = study.plan.model, study.problem.num_outputs, parts_of(study, 0)[1]
+    shift: Tensor | float = 0.0
+    threshold = 0.0
+    if study.candidates[job.candidate].make is None:  # the features as they are
+        name, outputs = models.NONE, preprocessing.width
+        network = models.build(name, outputs, outputs)
+    else:
+        with training.one_thread():
+            fitted = fit(study, job)
+            network = fitted.trained.model
+            if study.problem.kind != "retrieval":
+                validation = training.predict(network, fitted.parts["validation"].features)
+                shift, threshold = remedy(study, row.name, validation, fitted)
     description = {
         "format": FORMAT,
         "equipoise": equipoise.__version__,
@@ -120,24 +130,26 @@ def save_winner(comparison: Comparison, folder: Path) -> None:
         "independent": candidate.independent,
         "shift": (torch.as_tensor(shift, dtype=torch.float64) + torch.zeros(outputs)).tolist(),
         "threshold": threshold,
-        "model": {"name": study.plan.model, "inputs": fitted.preprocessing.width, "outputs": outputs},
+        "model": {"name": name, "inputs": preprocessing.width, "outputs": outputs},
         "columns": [asdict(column) for column in study.table.columns],
         "levels": study.table.levels,
-        "preprocessing": fitted.preprocessing.as_json(),
+        "preprocessing": preprocessing.as_json(),
         "training": {
             "data": study.source_name,
             "sha256": study.fingerprint,
-            "rows": len(fitted.parts["train"].labels),
+            "rows": len(parts_of(study, 0)[0]["train"].labels),
             "seed": 0,
             "budget": asdict(study.plan),
-            **asdict(row.chosen),
+            **row.chosen.as_json(),
             "metric": study.metric,
             "test_value": row.values[0],
         },
     }
-    state = {name: value.cpu().contiguous() for name, value in fitted.trained.model.state_dict().items()}
+    # Clones: weights that a model uses twice are one tensor, which the format refuses.
+    weights = save({name: value.cpu().contiguous().clone() for name, value in network.state_dict().items()})
+    description["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     try:
-        write_atomically(folder / WEIGHTS, save(state))
+        write_atomically(folder / WEIGHTS, weights)
         write_atomically(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise CompareError(f"cannot save a model in {folder}: {error.strerror}") from error
@@ -156,13 +168,16 @@ def load(folder: Path, model: str | None = None) -> Saved:
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
-        weights = load_file(folder / WEIGHTS)
+        content = (folder / WEIGHTS).read_bytes()
+        weights = load_weights(content)
     except OSError as error:
         raise CompareError(f"{folder} is no saved model: {error.filename or WEIGHTS}: {error.strerror}") from error
     except (ValueError, SafetensorError) as error:
         raise CompareError(f"{folder} is no saved model: {error}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CompareError(f"{folder / DESCRIPTION} has another format than this version reads, expected {FORMAT}")
+    if description.get("weights_sha256") != hashlib.sha256(content).hexdigest():
+        raise CompareError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different models: saving was cut short")
     try:
         return _restore(description, weights, model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -172,7 +187,7 @@ def load(folder: Path, model: str | None = None) -> Saved:
 def _restore(description: Mapping[str, Any], weights: Mapping[str, Tensor], model: str | None) -> Saved:
     shape = description["model"]
     name = shape["name"]
-    if name not in models.LEARNING_RATE and model != name:
+    if name not in (*models.LEARNING_RATE, models.NONE) and model != name:
         raise CompareError(f"the saved model is your own, {name}: say so with --model {name}")
     with torch.random.fork_rng(devices=[]):
         network = models.build(name, shape["inputs"], shape["outputs"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import remedies
+from .retrieval import snippet as retrieval
 from .study import Study
 from .summary import Comparison, Row
 
@@ -16,6 +17,8 @@ import equipoise
 def snippet(comparison: Comparison) -> str:
     """Code that builds the winner's loss and optimizer, and says what to do with the scores after training."""
     study = comparison.study
+    if study.problem.kind == "retrieval":
+        return retrieval.snippet(comparison)
     row = next(row for row in comparison.rows if row.name == comparison.winner)
     classes = study.problem.num_outputs
     labels, scores = {

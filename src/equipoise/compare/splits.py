@@ -1,7 +1,8 @@
 """Cut the rows into training, validation and test parts, afresh for each seed.
 
 By default each part holds every class in proportion. Rows that belong together (the people of one accident) stay in one
-part where a column says which they are, and where a column says when, the test rows lie after the training rows.
+part where a column says which they are, and where a column says when, the test rows lie after the training rows. For
+retrieval each class is in one part.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .problem import Problem
+from .retrieval import splitting
 
 VALIDATION = 0.2
 TEST = 0.2
-# Test rows per training row, which decides how far the scores of different seeds go together.
-OVERLAP = TEST / (1 - VALIDATION - TEST)
-# By time, seeds end at different moments of this last share of the rows.
-ENDS = 0.4
+# By time, the seeds' tests share out this last share of the rows.
+LATEST = 0.5
+# Of how many seeds the splits by groups are looked at for their mean size.
+MOST_LOOKS = 200
 
 Ints = NDArray[np.int64]
 
@@ -41,15 +43,40 @@ class Order:
         by: `group` or `time`.
         column: its name.
         ranks: int64 [N]: the group of each row, or the rank of its time; equal ones stay together.
+        seeds: how many splits there will be: by time each tests on a stretch of its own.
     """
 
     by: Literal["group", "time"]
     column: str
     ranks: Ints
+    seeds: int
+
+
+def shares(problem: Problem) -> tuple[float, float]:
+    """The shares of validation and test: of the rows, for retrieval of the classes."""
+    if problem.kind != "retrieval":
+        return VALIDATION, TEST
+    classes = len(problem.classes)
+    _, validation, test = splitting.shares(classes)
+    return validation / classes, test / classes
+
+
+def overlap(problem: Problem, order: Order | None = None) -> float:
+    """Test rows, or classes, per training one, which decides how far the scores of different seeds go together.
+
+    By groups, which may be few and uneven, it is the mean of what the splits are, and not less than was meant. By time
+    no two seeds share a test row, and it is more than enough.
+    """
+    if order is not None and order.by == "group":
+        cuts = [split(problem, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
+        meant = TEST / (1 - VALIDATION - TEST)
+        return max(meant, float(np.mean([len(cut.test) / max(len(cut.train), 1) for cut in cuts])))
+    validation, test = shares(problem)
+    return test / (1 - validation - test)
 
 
 def split(problem: Problem, seed: int, order: Order | None = None) -> Split:
-    """A fifth of the rows each for validation and test, the rest for training.
+    """A fifth of the rows each for validation and test, the rest for training; for retrieval whole classes.
 
     Args:
         problem: the labels.
@@ -57,12 +84,14 @@ def split(problem: Problem, seed: int, order: Order | None = None) -> Split:
         order: which rows stay together, or which come first; None for neither.
     """
     generator = np.random.default_rng(seed)
-    if order is None:
+    if problem.kind == "retrieval":
+        part = splitting.deal(problem.labels, problem.counts, seed)
+    elif order is None:
         part = _stratified(problem, generator)
     elif order.by == "group":
         part = _grouped(_strata(problem), order.ranks, generator)
     else:
-        part = _by_time(order.ranks, seed)
+        part = _by_time(order.ranks, seed, order.seeds)
     return Split(*(np.flatnonzero(part == index) for index in range(3)))
 
 
@@ -120,29 +149,22 @@ def _grouped(strata: Ints, groups: Ints, generator: np.random.Generator) -> NDAr
     return part_of[groups]
 
 
-def _by_time(ranks: Ints, seed: int) -> NDArray[np.int8]:
-    """The last fifth of a stretch of time for test, the fifth before for validation, all before that for training.
+def _by_time(ranks: Ints, seed: int, seeds: int) -> NDArray[np.int8]:
+    """A stretch of time for test, the fifth of the rows up to there for validation, all before that for training.
 
-    The stretch of seed 0 ends with the last row; those of further seeds end earlier, spread evenly over the last 40 %
-    of the rows, so that the seeds test on different times. Rows of one moment stay together.
+    Seed 0 tests on the last rows, each further seed on those before: the stretches share out the last half of the rows,
+    at most a fifth each, and no row is tested twice. What the seeds say is then as independent as time allows. Rows of
+    one moment stay together.
     """
     by_time = np.argsort(ranks, kind="stable")
-    ordered = ranks[by_time]
-    end = round(len(ranks) * (1 - ENDS * _halves(seed)))
-    bounds = [round(end * share) for share in (1 - VALIDATION - TEST, 1 - TEST)] + [end]
+    ordered, count = ranks[by_time], len(ranks)
+    length = min(TEST, LATEST / seeds)
+    start, end = (round(count * (1 - length * (seed + steps))) for steps in (1, 0))
+    bounds = [round(start * (1 - VALIDATION)), start, end]
     # To the beginning of the moment that a bound cuts.
     first, second, end = (
-        bound if bound >= len(ordered) else int(np.searchsorted(ordered, ordered[bound])) for bound in bounds
+        bound if bound >= count else int(np.searchsorted(ordered, ordered[bound])) for bound in bounds
     )
-    part = np.full(len(ranks), -1, np.int8)
+    part = np.full(count, -1, np.int8)
     part[by_time[:first]], part[by_time[first:second]], part[by_time[second:end]] = 0, 1, 2
     return part
-
-
-def _halves(index: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, ...: van der Corput's sequence."""
-    value, place = 0.0, 0.5
-    while index:
-        value += place * (index % 2)
-        index, place = index // 2, place / 2
-    return value

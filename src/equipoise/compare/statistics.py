@@ -62,12 +62,14 @@ class Difference(Estimate):
         detectable: the smallest difference that would have been called by its name with a probability of 80 %, at this
             number of seeds and losses and at this spread; None where there is no interval.
         verdict: `helps` or `hurts` where `p_adjusted` is below 5 %.
+        error: the corrected standard error.
     """
 
     p: float | None
     p_adjusted: float | None
     detectable: float | None
     verdict: Verdict
+    error: float | None = None
 
     @property
     def sign(self) -> int:
@@ -108,7 +110,8 @@ def differences(
 
     What a seed's split makes easy or hard for both cancels, so that the interval is narrower than that of two
     unpaired means. Seeds where either has no value do not count. Differences that are the same on all seeds have no
-    interval and are no evidence.
+    interval and are no evidence. Nor is there any of a loss without a value where the reference has one: that its
+    training diverged on some seeds must not be to its advantage.
 
     Args:
         values: of each loss, one per seed.
@@ -116,15 +119,21 @@ def differences(
         overlap: test rows per training row.
         larger_is_better: whether a larger value helps.
     """
-    found = {name: _difference(each, reference, overlap, len(values)) for name, each in values.items()}
+    found = {name: _difference(each, reference, overlap) for name, each in values.items()}
     adjusted = holm([each.p for each in found.values()])
+    tested = sum(p is not None for p in adjusted)
     return {
-        name: replace(each, p_adjusted=p, verdict=_verdict(each.mean, p, larger_is_better))
+        name: replace(
+            each,
+            p_adjusted=p,
+            detectable=None if each.error is None else detectable(each.error, each.seeds, tested),
+            verdict=_verdict(each.mean, p, larger_is_better),
+        )
         for (name, each), p in zip(found.items(), adjusted, strict=True)
     }
 
 
-def _difference(values: Values, reference: Values, overlap: float, losses: int) -> Difference:
+def _difference(values: Values, reference: Values, overlap: float) -> Difference:
     """One paired difference, not adjusted yet."""
     pairs = zip(values, reference, strict=True)
     gaps = [None if a is None or b is None else a - b for a, b in pairs]
@@ -135,11 +144,11 @@ def _difference(values: Values, reference: Values, overlap: float, losses: int) 
     error = _error(defined, overlap)
     if plain.mean is None or error is None or max(defined) - min(defined) <= ROUNDING * largest:
         return Difference(plain.mean, None, plain.seeds, None, None, None, "no evidence")
+    if any(value is None and other is not None for value, other in zip(values, reference, strict=True)):
+        return Difference(plain.mean, plain.half_width, plain.seeds, None, None, None, "no evidence")
     freedom = plain.seeds - 1
     p = 2 * float(stdtr(freedom, -abs(plain.mean) / error))
-    return Difference(
-        plain.mean, plain.half_width, plain.seeds, p, None, detectable(error, plain.seeds, losses), "no evidence"
-    )
+    return Difference(plain.mean, plain.half_width, plain.seeds, p, None, None, "no evidence", error)
 
 
 def detectable(error: float, seeds: int, losses: int = 1) -> float:

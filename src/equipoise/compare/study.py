@@ -92,6 +92,11 @@ class Study:
         return self.metric not in metrics.SMALLER_IS_BETTER
 
     @cached_property
+    def overlap(self) -> float:
+        """Test rows, or classes, per training one."""
+        return splits.overlap(self.problem, self.order)
+
+    @cached_property
     def identity(self) -> str:
         """A hash of everything but the candidate, the seed and its settings that decides the numbers of a training."""
         return digest(self._determinants)
@@ -103,8 +108,10 @@ class Study:
             "target": list(self.problem.target),
             "problem": self.problem.kind,
             "rows": len(self.problem.rows),
-            "order": None if self.order is None else [self.order.by, self.order.column],
-            "split": [splits.VALIDATION, splits.TEST],
+            "order": None
+            if self.order is None
+            else [self.order.by, self.order.column, self.order.seeds if self.order.by == "time" else 0],
+            "split": list(splits.shares(self.problem)),
             "metric": self.metric,
             "counted": list(self.counted),
             "budget": asdict(self.plan),
@@ -120,7 +127,7 @@ class Study:
     def targets(self, rows: NDArray[np.int64]) -> Tensor:
         """The targets of some rows in the form that losses take: class indices [N], or zeros and ones [N, C]."""
         labels = torch.from_numpy(self.problem.labels[rows].astype(np.int64))
-        if self.problem.kind == "multiclass":
+        if self.problem.kind in ("multiclass", "retrieval"):
             return labels
         return labels.reshape(len(rows), -1).to(torch.float32)
 

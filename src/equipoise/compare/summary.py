@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import metrics, remedies, splits, statistics, verdict
+from . import metrics, remedies, statistics, verdict
 from .calibration import Bins
 from .engine import Outcome
 from .statistics import Difference, Estimate
@@ -16,7 +16,7 @@ from .study import Study
 from .trials import Settings
 
 CAVEAT = (
-    "The intervals are 95 % t intervals over seeds, widened because the seeds' splits share rows (Nadeau and Bengio"
+    "The intervals are 95 % t intervals over seeds, widened because the seeds' splits share {shared} (Nadeau and Bengio"
     " 2003). The verdicts also allow for comparing several losses at once (Holm 1979): an interval clear of 0 need not"
     " be evidence."
 )
@@ -30,7 +30,7 @@ class Row:
     Attributes:
         name: its name.
         summary: what it is.
-        plain: whether it is plain cross-entropy with something done after training.
+        plain: whether nothing is trained for it: plain cross-entropy with something done after training, or no model.
         values: the headline metric, one per seed.
         metrics: each metric's mean and interval.
         difference: the paired difference of the headline metric to the yardstick; None for the yardstick.
@@ -87,12 +87,17 @@ def summarize(study: Study, outcome: Outcome, workers: int, asked_seeds: int | N
     }
     reference = values[remedies.YARDSTICK]
     others = {name: each for name, each in values.items() if name != remedies.YARDSTICK}
-    compared = statistics.differences(others, reference, splits.OVERLAP, study.larger_is_better)
+    compared = statistics.differences(others, reference, study.overlap, study.larger_is_better)
     rows = [_row(study, name, outcome, values[name], compared.get(name)) for name in outcome.results]
     yardstick = rows[0]
     ordered = (yardstick, *sorted(rows[1:], key=lambda row: -verdict.goodness(row, study)))
     sentences, winner = verdict.judge(ordered, study, outcome.seeds, asked_seeds or outcome.seeds)
     return Comparison(study, outcome.seeds, workers, ordered, tuple(sentences), winner)
+
+
+def caveat(study: Study) -> str:
+    """How the intervals and verdicts are to be read."""
+    return CAVEAT.format(shared="classes" if study.problem.kind == "retrieval" else "rows")
 
 
 def group_of(position: int, classes: int) -> str:
@@ -129,13 +134,14 @@ def _row(
     return Row(
         name=name,
         summary=study.candidates[name].summary,
-        plain=name in (remedies.PRIOR_CORRECTED, remedies.THRESHOLD),
+        plain=study.candidates[name].make is None,
         values=values,
         metrics={
-            each: _estimate([metrics.value(test, each, study.counted) for test in tests]) for each in metrics.NAMES
+            each: _estimate(study, [metrics.value(test, each, study.counted) for test in tests])
+            for each in metrics.names(study.problem.kind)
         },
         difference=difference,
-        recall=tuple(_estimate(seeds) for seeds in zip(*recall, strict=True)),
+        recall=tuple(_estimate(study, seeds) for seeds in zip(*recall, strict=True)),
         groups=_groups(study, recall),
         seconds=float(np.median([each["seconds"] for each in trained])) if trained else None,
         milliseconds_per_step=(
@@ -148,8 +154,8 @@ def _row(
     )
 
 
-def _estimate(values: Sequence[float | None]) -> Estimate:
-    return statistics.estimate(values, splits.OVERLAP)
+def _estimate(study: Study, values: Sequence[float | None]) -> Estimate:
+    return statistics.estimate(values, study.overlap)
 
 
 def _groups(study: Study, recall: Sequence[Sequence[float | None]]) -> dict[str, Estimate | None]:
@@ -158,7 +164,8 @@ def _groups(study: Study, recall: Sequence[Sequence[float | None]]) -> dict[str,
     found: dict[str, Estimate | None] = {}
     for group in GROUPS:
         members = [position for position, each in enumerate(of) if each == group]
-        found[group] = _estimate([_mean([seed[each] for each in members]) for seed in recall]) if members else None
+        means = [_mean([seed[each] for each in members]) for seed in recall]
+        found[group] = _estimate(study, means) if members else None
     return found
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +66,11 @@ class Trained:
     seconds: float
 
 
-def budget(model: str, rows: int, epochs: int | None = None, device: str = "cpu") -> Budget:
+def budget(
+    model: str, rows: int, epochs: int | None = None, device: str = "cpu", batch_size: int | None = None
+) -> Budget:
     """The budget for a number of training rows: small tables get small batches and more epochs."""
-    batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** round(math.log2(max(rows, 1) / 32))))
+    batch_size = batch_size or min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** round(math.log2(max(rows, 1) / 32))))
     steps = math.ceil(rows / batch_size)
     epochs = epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / max(steps, 1))))
     return Budget(model, epochs, batch_size, device)
@@ -98,7 +101,7 @@ def best_constant(loss: nn.Module, targets: Tensor, outputs: int) -> Tensor:
 
 
 def train(
-    loss: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
     features: Features,
     targets: Tensor,
     bias: Tensor,
@@ -106,11 +109,13 @@ def train(
     settings: Settings,
     seed: int,
     after_epoch: Callable[[int, nn.Module], None] = lambda *_: None,
+    further_groups: Callable[[nn.Module], Sequence[dict[str, Any]]] = lambda _: (),
+    batches: Iterable[Tensor] | None = None,
 ) -> Trained:
     """Train a fresh model.
 
     Args:
-        loss: called as `loss(scores, targets)`; on the device of the plan.
+        loss: called as `loss(scores, targets)`; on the device of the plan. A module's own parameters are trained, too.
         features: of the training rows.
         targets: the loss's targets [N] or [N, C].
         bias: what the biases of the scores start at, one per score.
@@ -118,8 +123,12 @@ def train(
         settings: what is tuned.
         seed: decides the weights to start from and the batches, and nothing else does.
         after_epoch: called with the number of epochs done and the model, which it leaves alone.
+        further_groups: called with the model before the first step; gives groups of parameters of the loss's own for
+            the optimizer.
+        batches: the rows of each step of an epoch, afresh each time it is gone through, as many as the plan has steps;
+            None for all rows in a random order.
     """
-    with _seeded(seed, plan.device):
+    with seeded(seed, plan.device):
         model = models.build(plan.model, features.width, len(bias))
         layer = models.output_layer(model)
         if layer is not None and layer.out_features == len(bias):
@@ -127,8 +136,13 @@ def train(
                 layer.bias.copy_(bias)
         model, targets = model.to(plan.device), targets.to(plan.device)
         steps = plan.steps(len(features))
+        own = loss.parameters() if isinstance(loss, nn.Module) else ()
+        parameters = [*model.parameters(), *own]
         optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            [{"params": parameters}, *further_groups(model)],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -136,15 +150,17 @@ def train(
         losses, seconds = [], 0.0
         for epoch in range(plan.epochs):
             started = time.perf_counter()
-            total = torch.zeros((), dtype=torch.float64, device=plan.device)
-            for rows in torch.split(torch.randperm(len(features)), plan.batch_size):
+            total, seen = torch.zeros((), dtype=torch.float64, device=plan.device), 0
+            all_rows = torch.split(torch.randperm(len(features)), plan.batch_size) if batches is None else batches
+            for rows in all_rows:
                 optimizer.zero_grad()
                 value = loss(model(features.dense(rows).to(plan.device)), targets[rows.to(plan.device)])
-                value.backward()
+                value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 total += value.detach() * len(rows)
-            losses.append(float(total) / max(len(features), 1))
+                seen += len(rows)
+            losses.append(float(total) / max(seen, 1))
             seconds += time.perf_counter() - started
             after_epoch(epoch + 1, model.eval())
             model.train()
@@ -153,15 +169,15 @@ def train(
 
 @torch.no_grad()
 def predict(model: nn.Module, features: Features) -> Tensor:
-    """The scores [N, C] of a model for all rows, on the CPU."""
-    device = next(model.parameters()).device
+    """What a model gives for all rows, [N, C], on the CPU."""
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
     starts = range(0, max(len(features), 1), 8192)
     parts = [model(features.dense(slice(start, start + 8192)).to(device)).cpu() for start in starts]
     return torch.cat(parts)
 
 
 @contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
+def seeded(seed: int, device: str) -> Iterator[None]:
     """Seed torch inside the block; the caller's generators are as before afterwards."""
     kind = torch.device(device).type
     with torch.random.fork_rng(devices=[] if kind == "cpu" else None, device_type="cuda" if kind == "cpu" else kind):

@@ -21,10 +21,16 @@ class Settings:
     Attributes:
         learning_rate: AdamW's, at its peak; it falls to 0 on a half cosine.
         weight_decay: AdamW's.
+        options: of the loss, by name.
     """
 
     learning_rate: float
     weight_decay: float
+    options: tuple[tuple[str, float], ...] = ()
+
+    def as_json(self) -> dict[str, float]:
+        """By name, the options of the loss among them."""
+        return {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, **dict(self.options)}
 
 
 def settings(model: str, count: int) -> list[Settings]:
@@ -38,13 +44,22 @@ def settings(model: str, count: int) -> list[Settings]:
         Settings(default, WEIGHT_DECAY),
         *(
             Settings(
-                _rounded(default * SPAN ** (2 * _halton(index, 2) - 1)),
-                _rounded(SMALLEST_DECAY * 10 ** (decades * _halton(index, 3))),
+                rounded(default * SPAN ** (2 * halton(index, 2) - 1)),
+                rounded(SMALLEST_DECAY * 10 ** (decades * halton(index, 3))),
             )
             # The first point of the sequence has the default learning rate again.
             for index in range(2, count + 1)
         ),
     ]
+
+
+def spread(default: float, span: float, count: int) -> list[float]:
+    """The default of an option and further values, evenly from `default / span` to `default * span` on a log scale.
+
+    Halton's digits of base 5 are doubled modulo 5, or its first points would all lie near the default.
+    """
+    points = (halton(index, 5, times=2) for index in range(2, count + 1))
+    return [default, *(rounded(default * span ** (2 * point - 1)) for point in points)]
 
 
 def best(values: Sequence[float | None], larger_is_better: bool) -> int:
@@ -55,16 +70,16 @@ def best(values: Sequence[float | None], larger_is_better: bool) -> int:
     return ranked.index(max(ranked))
 
 
-def _halton(index: int, base: int) -> float:
-    """The digits of `index` in a base, mirrored at the point."""
+def halton(index: int, base: int, times: int = 1) -> float:
+    """The digits of `index` in a base, each multiplied modulo the base, mirrored at the point."""
     value, place = 0.0, 1.0
     while index:
         place /= base
         index, digit = divmod(index, base)
-        value += digit * place
+        value += times * digit % base * place
     return value
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Two significant digits: what a person can type."""
     return float(f"{value:.1e}")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import remedies, splits, statistics
+from . import metrics, remedies, statistics
+from .retrieval.candidates import RAW
 from .study import Study
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ PLAIN = {
     remedies.YARDSTICK: "plain cross-entropy",
     remedies.PRIOR_CORRECTED: "plain cross-entropy with prior correction",
     remedies.THRESHOLD: "plain cross-entropy with a tuned threshold",
+    RAW: "search by the features as they are",
 }
 
 
 def metric_in_words(study: Study) -> str:
-    """`balanced accuracy`, `macro average precision`."""
+    """`balanced accuracy`, `macro average precision`, `MAP@R`."""
+    if study.metric in metrics.SPELLED:
+        return metrics.SPELLED[study.metric]
     several = study.metric == "average_precision" and study.problem.kind != "binary"
     words = study.metric.replace("_", " ").replace("macro f1", "macro F1").replace("brier", "Brier score")
     return f"macro {words}" if several else words
@@ -47,10 +51,9 @@ def judge(rows: Sequence[Row], study: Study, seeds: int, asked_seeds: int) -> tu
     if seeds < 2:
         one = "One seed gives no interval: these numbers show what one split gave, not which loss is better."
         return [one, *short, *_left_out(study)], yardstick.name
-    helping = [row for row in others if row.plain and row.difference and row.difference.sign > 0]
-    strongest = helping[0] if helping else yardstick
-    better = _better(trained, strongest, study)
-    first = _helps(better, strongest, study) if better else _as_good(trained, strongest, study)
+    strongest = _strongest(rows, study)
+    better = _better(trained, _bars(rows, study), study)
+    first = _helps(better, strongest, study) if better else _as_good(trained, yardstick, strongest, study)
     sentences = [first, *_against_plain(others), *_about_decisions(others, study), *_power(others)]
     failed = [row.name for row in rows if None in row.values]
     if failed:
@@ -59,18 +62,61 @@ def judge(rows: Sequence[Row], study: Study, seeds: int, asked_seeds: int) -> tu
     return [*sentences, *short, *_left_out(study)], (better[0] if better else strongest).name
 
 
-def _better(trained: Sequence[Row], strongest: Row, study: Study) -> list[Row]:
-    """The losses that beat plain cross-entropy, and its strongest plain remedy, too."""
-    helping = [row for row in trained if row.difference is not None and row.difference.sign > 0]
-    if not strongest.plain or not helping:
-        return helping
-    against = _against(trained, strongest, study)
-    return [row for row in helping if against[row.name].sign > 0]
+def _helping(rows: Sequence[Row]) -> list[Row]:
+    """Those that beat plain cross-entropy."""
+    return [row for row in rows if row.difference is not None and row.difference.sign > 0]
+
+
+def _model_free(row: Row, study: Study) -> bool:
+    """Whether it needs no model at all, not even plain cross-entropy's."""
+    return row.plain and study.candidates[row.name].trained_as == row.name
+
+
+def _bars(rows: Sequence[Row], study: Study) -> list[Row]:
+    """The plain answers that a loss has to beat beside plain cross-entropy.
+
+    They are the best by its mean, whether or not it is shown to help, the best that is, and what needs no model.
+    """
+    yardstick, *others = rows
+    plain = [row for row in others if row.plain]
+    above = [row for row in plain if None not in row.values and goodness(row, study) > goodness(yardstick, study)]
+    bars = [*above[:1], *_helping(plain)[:1], *(row for row in plain if _model_free(row, study))]
+    return [row for place, row in enumerate(bars) if row not in bars[:place]]
+
+
+def _strongest(rows: Sequence[Row], study: Study) -> Row:
+    """The plain answer to use unless a loss does better.
+
+    It is plain cross-entropy, the best of its remedies that help, the best by its mean where losses help and none is
+    shown to beat that one, or what needs no model and is not shown to be worse than what was trained.
+    """
+    yardstick, *others = rows
+    helping = _helping([row for row in others if row.plain])
+    if helping:
+        return helping[0]
+    trained = [yardstick, *(row for row in others if not row.plain)]
+    for row in others:
+        if _model_free(row, study) and all(gap.sign <= 0 for gap in _against(trained, row, study).values()):
+            return row
+    losses = [row for row in others if not row.plain]
+    best = next((row for row in others if row.plain and None not in row.values), yardstick)
+    if _helping(losses) and goodness(best, study) > goodness(yardstick, study) and not _better(losses, [best], study):
+        return best
+    return yardstick
+
+
+def _better(trained: Sequence[Row], bars: Sequence[Row], study: Study) -> list[Row]:
+    """The losses that beat plain cross-entropy, and each of the other bars, too."""
+    helping = _helping(trained)
+    for bar in bars if helping else ():
+        against = _against(trained, bar, study)
+        helping = [row for row in helping if against[row.name].sign > 0]
+    return helping
 
 
 def _against(trained: Sequence[Row], strongest: Row, study: Study) -> dict[str, statistics.Difference]:
     values = {row.name: row.values for row in trained}
-    return statistics.differences(values, strongest.values, splits.OVERLAP, study.larger_is_better)
+    return statistics.differences(values, strongest.values, study.overlap, study.larger_is_better)
 
 
 def _helps(better: Sequence[Row], strongest: Row, study: Study) -> str:
@@ -84,9 +130,11 @@ def _helps(better: Sequence[Row], strongest: Row, study: Study) -> str:
     )
 
 
-def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
+def _as_good(trained: Sequence[Row], yardstick: Row, strongest: Row, study: Study) -> str:
     """No loss is shown to do better than plain cross-entropy, with or without a remedy that costs no training."""
     name, metric = PLAIN[strongest.name].capitalize(), metric_in_words(study)
+    if _model_free(strongest, study):  # plain cross-entropy is then one of the losses to be trained or not
+        trained = sorted([yardstick, *trained], key=lambda row: -goodness(row, study))
     if not trained:
         if not strongest.plain:
             return f"{name} alone was trained, and nothing that was done to its scores is shown to help in {metric}."
@@ -94,7 +142,7 @@ def _as_good(trained: Sequence[Row], strongest: Row, study: Study) -> str:
     best = trained[0]
     gap = _against([best], strongest, study)[best.name]
     # Clear of 0 by itself, but not once all losses are allowed for: say why it does not count.
-    among = f", no evidence among {len(trained)} losses" if gap.sign > 0 else ""
+    among = ", no evidence among so many candidates" if gap.sign > 0 else ""
     return (
         f"{name} will do: no loss is shown to do better. Its {metric} is {_number(strongest, study)}, that of the best"
         f" trained loss, {best.name}, {_number(best, study)} (difference {signed(gap)}{among})."
@@ -148,9 +196,9 @@ def _number(row: Row, study: Study) -> str:
     return "-" if mean is None else f"{mean:.3f}"
 
 
-def signed(gap: statistics.Difference | None) -> str:
+def signed(gap: statistics.Estimate | None, places: int = 3) -> str:
     """`+0.012 ± 0.034`."""
     if gap is None or gap.mean is None:
         return "not defined"
-    mean = f"{0.0 if abs(gap.mean) < 5e-4 else gap.mean:+.3f}"
-    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.3f}"
+    mean = f"{0.0 if abs(gap.mean) < 0.5 * 10**-places else gap.mean:+.{places}f}"
+    return mean if gap.half_width is None else f"{mean} ± {gap.half_width:.{places}f}"

@@ -104,7 +104,7 @@ def _common(
     )
 
 
-def _run(function: str, call: bytes) -> None:
+def run(function: str, call: bytes) -> None:
     """Calls the library. Its loops raise nothing: what went wrong comes back as a number."""
     if native.library is None:
         raise RuntimeError(f"this operator needs the compiled kernels: {native.status().reason}")
@@ -150,7 +150,7 @@ def sigmoid(
         gamma,
         smoothing,
     )
-    _run("equipoise_sigmoid", call)
+    run("equipoise_sigmoid", call)
 
 
 def softmax(
@@ -187,7 +187,7 @@ def softmax(
         gamma,
         smoothing,
     )
-    _run("equipoise_softmax", call)
+    run("equipoise_softmax", call)
 
 
 def _vector(packer: Packer, vector: Tensor | None) -> Operand:
@@ -224,7 +224,7 @@ def ghm(
         0 if factor is None else packer.address(factor.to(torch.float64)),
         0,
     )
-    _run("equipoise_ghm", call)
+    run("equipoise_ghm", call)
 
 
 def ghm_counts(input: Tensor, counts: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> None:
@@ -241,4 +241,4 @@ def ghm_counts(input: Tensor, counts: Tensor, target: Tensor, mask: Tensor | Non
         0,
         counts.data_ptr(),
     )
-    _run("equipoise_ghm", call)
+    run("equipoise_ghm", call)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 # The version of csrc/interface.h that this module speaks.
-ABI = 1
+ABI = 2
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _FILE = Path(__file__).with_name(f"libequipoise_kernels{_SUFFIX}")
@@ -62,6 +62,8 @@ def _declare(library: ctypes.CDLL) -> None:
         "equipoise_sigmoid": ([ctypes.c_char_p], ctypes.c_int32),
         "equipoise_softmax": ([ctypes.c_char_p], ctypes.c_int32),
         "equipoise_ghm": ([ctypes.c_char_p], ctypes.c_int32),
+        "equipoise_pairs": ([ctypes.c_char_p], ctypes.c_int32),
+        "equipoise_distances": ([ctypes.c_char_p], ctypes.c_int32),
     }
     for name, (arguments, result) in types.items():
         function = getattr(library, name)

@@ -12,8 +12,9 @@ from .. import checks
 from ..checks import Scalar
 from ..distributed import gather_rows
 from ..reduction import across_ranks, compute_dtype, reduce
+from ._call import Call
 from ._distance import unit
-from ._sweep import Call, total
+from ._sweep import total
 
 
 @dataclass(frozen=True)

@@ -5,37 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._call import Call
+
 
 class Partners:
     """The positives and negatives of each anchor.
 
-    Args:
-        label: `[N]`, the labels of the anchors, or None.
-        candidate_label: `[M]`, those of the candidates.
-        positive: `[N, M]`, boolean, in place of labels.
-        negative: `[N, M]`, boolean.
-        own: the column of the first anchor itself, -1 if anchors are no candidates.
+    Attributes:
+        counts: `[N]`, how many positives each anchor has.
+        negatives: `[N]`, how many negatives.
+        most: the most positives of any anchor.
     """
 
-    def __init__(
-        self,
-        label: Tensor | None,
-        candidate_label: Tensor | None,
-        positive: Tensor | None,
-        negative: Tensor | None,
-        own: int,
-    ) -> None:
-        self.positive, self.negative, self.own = positive, negative, own
-        if label is not None and candidate_label is not None:
-            self._sort(label, candidate_label)
-        elif positive is not None and negative is not None:
-            self.counts = self._count(positive)
-            self.negatives = self._count(negative)
+    def __init__(self, call: Call) -> None:
+        self.positive, self.negative, self.own = call.positive, call.negative, call.own
+        if call.label is not None and call.candidate_label is not None:
+            self._sort(call.label, call.candidate_label)
+        elif call.positive is not None and call.negative is not None:
+            self.counts = self._count(call.positive)
+            self.negatives = self._count(call.negative)
         self.most = int(self.counts.max()) if self.counts.numel() else 0
 
     def _sort(self, label: Tensor, candidate_label: Tensor) -> None:
         """The candidates of one class lie side by side in `order`."""
         ordered, self.order = candidate_label.sort(stable=True)
+        label = label.contiguous()  # torch warns of any other
         self.first = torch.searchsorted(ordered, label)
         self.counts = torch.searchsorted(ordered, label, right=True) - self.first
         self.negatives = len(candidate_label) - self.counts

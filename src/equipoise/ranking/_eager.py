@@ -10,46 +10,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from ._call import Call
 from ._distance import all_distances
 
 
-def eager_total(
-    anchors: Tensor,
-    pool: Tensor,
-    reference: Tensor | None,
-    scale: Tensor | None,
-    label: Tensor | None,
-    candidate_label: Tensor | None,
-    positive: Tensor | None,
-    negative: Tensor | None,
-    own: int,
-    rule: str,
-    distance: str,
-    margin: float,
-    power: float,
-    _: int,
-) -> tuple[Tensor, Tensor]:
+def eager_total(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Call) -> tuple[Tensor, Tensor]:
     """What `_sweep.total` gives."""
+    positive, negative = call.positive, call.negative
     candidates = pool
     if reference is not None:
-        scaled = reference if scale is None else reference * scale[:, None]
+        scaled = reference if call.scale is None else reference * call.scale[:, None]
         candidates = torch.cat([pool, scaled])
-    if label is not None and candidate_label is not None:
-        positive = label[:, None] == candidate_label
+    if call.label is not None and call.candidate_label is not None:
+        positive = call.label[:, None] == call.candidate_label
         negative = ~positive
     assert positive is not None
     assert negative is not None
     place = torch.arange(len(candidates), device=pool.device)
-    if own >= 0:
-        others = place != place[: len(anchors), None] + own
+    if call.own >= 0:
+        others = place != place[: len(anchors), None] + call.own
         positive, negative = positive & others, negative & others
-    if rule == "softmax":
+    if call.rule == "softmax":
         return _softmax(anchors @ candidates.t(), positive, negative)
-    distances = all_distances(anchors, candidates, distance)
-    if rule == "contrastive":
+    distances = all_distances(anchors, candidates, call.distance)
+    if call.rule == "contrastive":
         weight = 1 + (place >= len(pool)).to(distances.dtype)
-        return _pairwise(distances, positive, negative, margin, power, weight)
-    return _triplets(distances, positive, negative, margin, rule)
+        return _pairwise(distances, positive, negative, call.margin, call.power, weight)
+    return _triplets(distances, positive, negative, call.margin, call.rule)
 
 
 def _softmax(score: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

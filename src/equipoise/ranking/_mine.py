@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ..kernels import tiles as kernels
 from . import _operators
+from ._call import Call
 from ._candidates import Partners
 from ._distance import root
-from ._sweep import Call
+from ._forms import is_native
 from ._tiles import Geometry, Part, tiles
 
 
@@ -34,42 +38,51 @@ def _distances(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Ca
     return square if call.distance == "squared_euclidean" else root(square)
 
 
-def _mine(
-    anchors: Tensor,
-    pool: Tensor,
-    reference: Tensor | None,
-    scale: Tensor | None,
-    label: Tensor | None,
-    candidate_label: Tensor | None,
-    positive: Tensor | None,
-    negative: Tensor | None,
-    own: int,
-    distance: str,
-    budget: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _mine(anchors: Tensor, pool: Tensor, reference: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The operator: places of the farthest positives and nearest negatives, and where there are both."""
+    *partners_of, distance, budget = rest
+    if distance == "euclidean":  # the square has the same order, and needs no root
+        distance = "squared_euclidean"
+    call = Call._make((*partners_of, "hard", distance, 0.0, 1.0, budget))
     far, near, has = _allocate(anchors)
     candidates = len(pool) + (0 if reference is None else len(reference))
     if not (len(anchors) and candidates):
         return far, near, has
-    partners = Partners(label, candidate_label, positive, negative, own)
+    partners = Partners(call)
     torch.logical_and(partners.counts > 0, partners.negatives > 0, out=has)
     if not partners.most:
         return far, near, has
     parts = [Part(pool, None, slice(0, len(pool)), None)]
     if reference is not None:
-        parts.append(Part(reference, scale, slice(len(pool), candidates), None))
-    # the square has the same order, and needs no root
-    geometry = Geometry(anchors, parts, "squared_euclidean" if distance == "euclidean" else distance, own, None, budget)
-    for start, (tile, *_) in tiles(anchors, candidates, partners.most, 1, 5, budget):
-        stop = start + len(tile)
+        parts.append(Part(reference, call.scale, slice(len(pool), candidates), None))
+    geometry = Geometry(anchors, parts, call, None, is_native(anchors))
+    choose = _natively if geometry.is_native else _in_torch
+    for start, (tile, *_) in tiles(anchors, candidates, partners.most, 1, 4 if geometry.is_native else 5, call.budget):
         geometry.fill(tile, start)
-        column, valid = partners.positives(start, stop)
-        farthest = torch.where(valid, tile.gather(1, column), -torch.inf).argmax(1, keepdim=True)
-        far[start:stop] = column.gather(1, farthest)[:, 0]
-        partners.keep_negatives(tile, start, column, valid, geometry.nowhere)
-        near[start:stop] = tile.argmin(1)
+        stop = start + len(tile)
+        choose(tile, start, geometry, partners, far[start:stop], near[start:stop])
     return far, near, has
+
+
+def _in_torch(tile: Tensor, start: int, geometry: Geometry, partners: Partners, far: Tensor, near: Tensor) -> None:
+    column, valid = partners.positives(start, start + len(tile))
+    farthest = torch.where(valid, tile.gather(1, column), -torch.inf).argmax(1, keepdim=True)
+    far.copy_(column.gather(1, farthest)[:, 0])
+    partners.keep_negatives(tile, start, column, valid, geometry.nowhere)
+    torch.argmin(tile, 1, out=near)
+
+
+def _natively(tile: Tensor, start: int, geometry: Geometry, partners: Partners, far: Tensor, near: Tensor) -> None:
+    stop = start + len(tile)
+    kernels.pairs(
+        tile,
+        *partners.positives(start, stop),
+        partners.negatives[start:stop],
+        None if partners.negative is None else partners.negative[start:stop],
+        rule="hard",
+        own=geometry.own_column(start),
+        chosen=(far, near),
+    )
 
 
 def _allocate(anchors: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,38 +1,23 @@
 """Losses over all pairs or triplets of a batch, and their gradient, in one sweep over tiles of anchors.
 
 A tile is some anchors against all candidates; how many anchors, a budget of memory says. Nothing of the size of all
-pairs is kept, and nothing of the size of all triplets ever made. What happens within a row of a tile is in `_rows`.
+pairs is kept, and nothing of the size of all triplets ever made. What happens within a row of a tile is in `_forms`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _operators
+from ._call import Call
 from ._candidates import Partners
 from ._eager import eager_total
-from ._rows import RULES, Rows
+from ._forms import form_of
 from ._tiles import Geometry, Part, tiles
-
-
-class Call(NamedTuple):
-    """What a sweep needs beside the embeddings: tensors, then options, in the order of the operator's schema."""
-
-    scale: Tensor | None
-    label: Tensor | None
-    candidate_label: Tensor | None
-    positive: Tensor | None
-    negative: Tensor | None
-    own: int
-    rule: str
-    distance: str
-    margin: float
-    power: float
-    budget: int
 
 
 def total(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Call) -> tuple[Tensor, Tensor]:
@@ -41,7 +26,7 @@ def total(anchors: Tensor, pool: Tensor, reference: Tensor | None, call: Call) -
         anchors = anchors.view_as(anchors)
         call = call._replace(label=None if call.label is None else call.label.view_as(call.label))
     elif torch._C._are_functorch_transforms_active():
-        return eager_total(anchors, pool, reference, *call)
+        return eager_total(anchors, pool, reference, call)
     wanted = torch.is_grad_enabled() and any(
         each is not None and each.requires_grad for each in (anchors, pool, reference)
     )
@@ -104,31 +89,17 @@ def _differentiable(ctx: Any, upstream: Tensor, wanted: tuple[bool, ...]) -> lis
     """The gradients with graphs of their own."""
     # views: anchors and pool may be one tensor, and each must get its own part
     embeddings: list[Any] = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3]]
-    loss, _ = eager_total(*embeddings, *ctx.saved_tensors[3:], *ctx.options)
+    anchors, pool, reference = embeddings
+    loss, _ = eager_total(anchors, pool, reference, Call(*ctx.saved_tensors[3:], *ctx.options))
     inputs: list[Tensor] = [each for each, needed in zip(embeddings, wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(loss, inputs, upstream, create_graph=True, materialize_grads=True))
     return [next(found) if needed else None for needed in wanted]
 
 
-def _sweep(
-    anchors: Tensor,
-    pool: Tensor,
-    reference: Tensor | None,
-    scale: Tensor | None,
-    label: Tensor | None,
-    candidate_label: Tensor | None,
-    positive: Tensor | None,
-    negative: Tensor | None,
-    own: int,
-    rule: str,
-    distance: str,
-    margin: float,
-    power: float,
-    budget: int,
-    *wanted: bool,
-) -> tuple[Tensor, ...]:
+def _sweep(anchors: Tensor, pool: Tensor, reference: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     """The operator: the sum, the numbers, and the gradients that are wanted of anchors, pool and reference."""
-    loss, numbers, *gradients = _allocate(anchors, pool, reference, *wanted)
+    call, wanted = Call(*rest[:-3]), rest[-3:]
+    loss, numbers, *gradients = _allocate(anchors, pool, reference, *rest)
     candidates = len(pool) + (0 if reference is None else len(reference))
     # 0 times a sum is NaN if the sum is: no rule can lose sight of a NaN
     for each in (anchors, pool, reference):
@@ -136,27 +107,21 @@ def _sweep(
     if not (len(anchors) and candidates):
         return loss, numbers, *gradients
     active = numbers.new_zeros(())
-    partners = Partners(label, candidate_label, positive, negative, own)
+    partners = Partners(call)
     parts = [Part(pool, None, slice(0, len(pool)), gradients[1] if wanted[1] else None)]
     if reference is not None:
-        parts.append(Part(reference, scale, slice(len(pool), candidates), gradients[2] if wanted[2] else None))
-    geometry = Geometry(anchors, parts, distance, own, gradients[0] if wanted[0] else None, budget)
-    for start, (tile, weight, spare) in tiles(
-        anchors, candidates, partners.most, RULES[rule].buffers, RULES[rule].bytes, budget
-    ):
-        geometry.fill(tile, start)
-        stop = start + len(tile)
-        column, valid = partners.positives(start, stop)
-        distances = torch.where(valid, tile.gather(1, column), torch.zeros_like(tile[:1, :1]))
-        partners.keep_negatives(tile, start, column, valid, geometry.nowhere)
-        negatives, twice = partners.negatives[start:stop], (len(pool), valid & (column >= len(pool)))
-        rows = Rows(tile, distances, valid, negatives, weight, spare, twice, margin, power)
-        value, count, pull = RULES[rule].evaluate(rows)
+        place = slice(len(pool), candidates)
+        parts.append(Part(reference, call.scale, place, gradients[2] if wanted[2] else None))
+    form = form_of(call, anchors)
+    geometry = Geometry(anchors, parts, call, gradients[0] if wanted[0] else None, form.is_native)
+    for start, memory in tiles(anchors, candidates, partners.most, form.buffers, form.bytes, call.budget):
+        geometry.fill(memory[0], start)
+        weight, value, count = form.evaluate(memory, start, len(pool), geometry, partners, call)
         loss, active = loss + value, active + count
         if any(wanted):
-            geometry.gather(weight, tile, (column, distances, pull), start)
+            geometry.gather(weight, start)
     geometry.finish()
-    terms = (partners.counts * partners.negatives).sum() if rule == "all" else active
+    terms = (partners.counts * partners.negatives).sum() if call.rule == "all" else active
     return loss, torch.stack([active, terms]), *gradients
 
 

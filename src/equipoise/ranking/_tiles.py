@@ -12,13 +12,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..kernels import tiles as kernels
+from ._call import Call
 from ._distance import NEAR
 from ._rows import far
 
 BYTES_OF_POSITIVE = 48
 """What the table of positives takes for each place: its columns, distances, derivatives and what comes between."""
 
+TALL = 512
+"""More anchors in a tile make matrix products no faster, and push the tile out of the cache."""
+
+MANY, MOST_BUDGETS = 8192, 4
+"""Beyond so many candidates the budget grows with them, up to so many times: lower tiles make slow matrix products."""
+
 Places = tuple[Tensor, Tensor]
+Buffers = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -38,7 +47,8 @@ class Part:
     gradient: Tensor | None
 
     def __post_init__(self) -> None:
-        self.square = self.rows.new_zeros(0)
+        self.square: Tensor | None = None
+        self.most = 0.0
         self.pull = self.rows.new_zeros(len(self.rows)) if self.gradient is not None else None
 
     def measure(self) -> None:
@@ -46,6 +56,7 @@ class Part:
         self.square = torch.linalg.vector_norm(self.rows, dim=1).square_()
         if self.scale is not None:
             self.square *= self.scale.square()
+        self.most = float(self.square.amax()) if len(self.rows) else 0.0
 
     def take(self, places: Tensor) -> Tensor:
         """The rows at `places`, scaled."""
@@ -59,88 +70,113 @@ class Geometry:
     Args:
         anchors: `[N, D]`.
         parts: the candidates.
-        distance: `"euclidean"`, `"squared_euclidean"`, `"cosine"` of unit rows, or `"similarity"`.
-        own: the column of the first anchor itself, -1 if anchors are no candidates.
+        call: the distance: `"euclidean"`, `"squared_euclidean"`, `"cosine"` of unit rows, or `"similarity"`; which
+            column the first anchor is; and the budget, of which a part may go to distances that have lost their digits.
         gradient: `[N, D]`, to be filled with the gradient of the anchors; None: none is wanted.
-        budget: bytes that may be used to recompute distances that have lost their digits.
+        is_native: whether the compiled kernels make distances of the products.
     """
 
     def __init__(
-        self, anchors: Tensor, parts: list[Part], distance: str, own: int, gradient: Tensor | None, budget: int
+        self, anchors: Tensor, parts: list[Part], call: Call, gradient: Tensor | None, is_native: bool
     ) -> None:
-        self.anchors, self.parts, self.distance, self.own, self.gradient = anchors, parts, distance, own, gradient
-        self.nowhere = -torch.inf if distance == "similarity" else far(anchors)
-        self.is_squared = distance in ("euclidean", "squared_euclidean")
-        self.chunk = max(1, budget // (4 * max(1, anchors.shape[1]) * anchors.element_size()))
+        self.anchors, self.parts, self.gradient, self.is_native = anchors, parts, gradient, is_native
+        self.distance, self.own = call.distance, call.own
+        self.nowhere = -torch.inf if self.distance == "similarity" else far(anchors)
+        self.is_squared = self.distance in ("euclidean", "squared_euclidean")
+        self.chunk = max(1, call.budget // (4 * max(1, anchors.shape[1]) * anchors.element_size()))
         if self.is_squared:
             self.square = torch.linalg.vector_norm(anchors, dim=1).square_()
             for part in parts:
                 part.measure()
 
+    def own_column(self, start: int) -> int:
+        """The column of the anchor `start` itself, -1 if it is no candidate."""
+        return self.own + start if self.own >= 0 else -1
+
     def fill(self, tile: Tensor, start: int) -> None:
-        """Writes the distances of the anchors from `start` on; an anchor is `FAR` from itself."""
+        """Writes the distances of the anchors from `start` on, for `"euclidean"` their squares.
+
+        An anchor is `nowhere` from itself, or what the kernels take for that.
+        """
         anchors = self.anchors[start : start + len(tile)]
         factor = {"similarity": 1, "cosine": -1}.get(self.distance, -2)
         scaled = anchors if factor == 1 else anchors * factor
+        self.near: list[tuple[Part, Places]] = []
         for part in self.parts:
             columns = tile[:, part.columns]
             torch.mm(scaled, part.rows.t(), out=columns)
+            near = (self._complete_natively if self.is_native else self._complete)(columns, part, start)
+            if near is not None and bool(near.any()):
+                self._mend(columns, part, near.nonzero()[:, 0], start)
+
+    def _complete(self, columns: Tensor, part: Part, start: int) -> Tensor | None:
+        """Makes distances of products, and tells in which rows some are near 0, if that matters."""
+        if part.scale is not None:
+            columns *= part.scale
+        if self.distance == "cosine":
+            columns.add_(1).clamp_(min=0)
+        squares = self.square[start : start + len(columns)] if self.is_squared else None
+        if squares is not None and part.square is not None:
+            columns += part.square
+            columns += squares[:, None]
+        if part is self.parts[0]:
+            self.exclude(columns, start)
+        if squares is None or not columns.shape[1]:
+            return None
+        near: Tensor = ~(columns.amin(1) > NEAR * (squares + part.most))
+        return near
+
+    def _complete_natively(self, columns: Tensor, part: Part, start: int) -> Tensor | None:
+        if self.distance == "similarity":
             if part.scale is not None:
                 columns *= part.scale
-            if self.is_squared:
-                columns += part.square
-        if self.distance == "cosine":
-            tile.add_(1).clamp_(min=0)
-        self.near: list[tuple[Part, Places]] = []
-        if self.is_squared:
-            tile += self.square[start : start + len(tile), None]
-            self._exclude(tile, start)
-            self._mend(tile, anchors, start)
-        if self.distance == "euclidean":
-            tile.sqrt_()
-        self._exclude(tile, start)
+            return None
+        own = self.own_column(start) if part is self.parts[0] else -1
+        near = columns.new_empty(len(columns), dtype=torch.bool) if self.is_squared else None
+        squares = self.square[start : start + len(columns)] if self.is_squared else None
+        kernels.distances(columns, part.scale, part.square, squares, own, NEAR, part.most, near)
+        return near
 
-    def _exclude(self, tile: Tensor, start: int) -> None:
+    def exclude(self, columns: Tensor, start: int) -> None:
+        """Puts the anchors out of their own way."""
         if self.own >= 0:
             first = self.own + start
-            tile[:, first : first + len(tile)].diagonal().fill_(self.nowhere)
+            columns[:, first : first + len(columns)].diagonal().fill_(self.nowhere)
 
-    def _mend(self, tile: Tensor, anchors: Tensor, start: int) -> None:
+    def _mend(self, columns: Tensor, part: Part, near: Tensor, start: int) -> None:
         """Distances that a product cannot give are taken from the difference, and so will be their gradients.
 
-        A look at the smallest of each row, in one pass, mostly shows that there are none.
+        Args:
+            columns: those of the tile that are the part's.
+            part: the candidates.
+            near: the rows where there are such distances; mostly there are none.
+            start: the first anchor.
         """
-        squares = self.square[start : start + len(tile), None]
-        for part in self.parts:
-            columns = tile[:, part.columns]
-            if not columns.numel() or bool((columns.amin(1) > NEAR * (squares[:, 0] + part.square.amax())).all()):
-                continue
-            near = columns <= NEAR * (squares + part.square)
-            row, column = near.nonzero(as_tuple=True)
-            for rows, others in self._chunks(row, column):
-                columns[rows, others] = (anchors[rows] - part.take(others)).square_().sum(1)
-            if len(row):
-                self.near.append((part, (row, column)))
+        assert part.square is not None
+        found = []
+        for rows in torch.split(near, max(1, len(columns) // 8)):  # what is compared takes memory
+            bound = NEAR * (self.square[start + rows, None] + part.square)
+            row, column = (columns[rows] <= bound).nonzero(as_tuple=True)
+            found.append((rows[row], column))
+        row, column = (torch.cat(each) for each in zip(*found, strict=True))
+        anchors = self.anchors[start : start + len(columns)]
+        for rows, others in self._chunks(row, column):
+            columns[rows, others] = (anchors[rows] - part.take(others)).square_().sum(1)
+        if len(row):
+            self.near.append((part, (row, column)))
 
     def _chunks(self, row: Tensor, column: Tensor) -> Iterator[Places]:
         """Pairs, as many at once as the budget holds the differences of."""
         for start in range(0, len(row), self.chunk):
             yield row[start : start + self.chunk], column[start : start + self.chunk]
 
-    def gather(self, weight: Tensor, tile: Tensor, positives: tuple[Tensor, Tensor, Tensor], start: int) -> None:
-        """Adds the gradient of a tile, whose `weight` becomes that of the distance over the distance.
+    def gather(self, weight: Tensor, start: int) -> None:
+        """Adds the gradient of a tile.
 
         Args:
-            weight: `[t, M]`, the derivative with respect to each negative distance, 0 elsewhere.
-            tile: the distances.
-            positives: columns, distances and derivatives of the positives, `[t, J]` each.
+            weight: `[t, M]`, the weight of each pair; it is overwritten.
             start: the first anchor.
         """
-        column, positive, pull = positives
-        if self.distance == "euclidean":
-            weight.div_(tile)
-            pull = torch.where(positive > 0, pull / positive, torch.zeros_like(pull))
-        weight.scatter_add_(1, column, pull)
         anchors = self.anchors[start : start + len(weight)]
         for part, places in self.near:
             self._gather_near(weight[:, part.columns], anchors, part, places, start)
@@ -182,7 +218,7 @@ class Geometry:
 
 def tiles(
     anchors: Tensor, candidates: int, positives: int, buffers: int, bytes: int, budget: int
-) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
+) -> Iterator[tuple[int, Buffers]]:
     """First anchor and memory of each tile; all tiles lie in the same memory.
 
     Args:
@@ -194,7 +230,8 @@ def tiles(
         budget: bytes for all of it.
     """
     row = bytes * anchors.element_size() // 4 * candidates + BYTES_OF_POSITIVE * positives
-    rows = min(max(budget // row, 1), len(anchors))
+    more = min(max(candidates / MANY, 1), MOST_BUDGETS)
+    rows = min(max(int(more * budget) // row, 1), TALL, len(anchors))
     memory = [anchors.new_empty(rows, candidates) for _ in range(buffers)]
     for start in range(0, len(anchors), rows):
         cut = [buffer[: len(anchors) - start] for buffer in memory]

@@ -65,7 +65,8 @@ def batch_triplet_loss(
             both, for `"semihard"` the pairs of a and p whose a has a negative); `"mean_active"`: divided by the number
             of triplets whose loss is not 0, which for `"hard"` and `"semihard"` and with `soft` is `"mean"`; None:
             `"mean_active"` for `"all"`, else `"mean"`. Default: `None`.
-        memory_mb: budget for the tiles in which distances are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which distances are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch; the average over ranks, which DDP takes, of the losses
             and their gradients is then that of one process on the joined batch. Default: `False`.
 
@@ -136,7 +137,8 @@ class BatchTripletLoss(Loss):
         normalize: whether embeddings are scaled to length 1 first. Default: `False`.
         reduction: `"sum"`; `"mean"`: divided by the number of triplets; `"mean_active"`: divided by the number of those
             whose loss is not 0; None: `"mean_active"` for `"all"`, else `"mean"`. Default: `None`.
-        memory_mb: budget for the tiles in which distances are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which distances are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch. Default: `False`.
 
     Shape:

@@ -159,7 +159,8 @@ def batch_contrastive_loss(
         power: $k \ge 1$. Default: `2.0`.
         normalize: whether embeddings are scaled to length 1 first. Default: `False`.
         reduction: `"sum"`, or `"mean"`: the sum divided by the number of pairs. Default: `"mean"`.
-        memory_mb: budget for the tiles in which pairs are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which pairs are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch; the average over ranks, which DDP takes, of the losses
             and their gradients is then that of one process on the joined batch. Default: `False`.
 
@@ -212,7 +213,8 @@ class BatchContrastiveLoss(Loss):
         power: $k \ge 1$. Default: `2.0`.
         normalize: whether embeddings are scaled to length 1 first. Default: `False`.
         reduction: `"sum"`, or `"mean"`: divided by the number of pairs. Default: `"mean"`.
-        memory_mb: budget for the tiles in which pairs are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which pairs are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch. Default: `False`.
 
     Shape:

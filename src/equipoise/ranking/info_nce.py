@@ -42,7 +42,8 @@ def info_nce_loss(
         label: `[N]`, integers: every key of a query's label is a positive of it. Default: `None`.
         normalize: whether embeddings are scaled to length 1 first. Default: `True`.
         reduction: `"sum"`, or `"mean"`: the sum divided by the number of queries. Default: `"mean"`.
-        memory_mb: budget for the tiles in which products are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which products are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the queries and keys of all ranks make one batch; the average over ranks, which DDP takes, of the
             losses and their gradients is then that of one process on the joined batch. Default: `False`.
 
@@ -100,7 +101,8 @@ class InfoNCELoss(Loss):
         symmetric: whether the loss is the average of both directions. Default: `True`.
         normalize: whether embeddings are scaled to length 1 first. Default: `True`.
         reduction: `"sum"`, or `"mean"`: divided by the number of queries. Default: `"mean"`.
-        memory_mb: budget for the tiles in which products are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which products are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the queries and keys of all ranks make one batch. Default: `False`.
 
     Shape:

@@ -48,7 +48,8 @@ def supcon_loss(
         normalize: whether embeddings are scaled to length 1 first. Default: `True`.
         reduction: `"sum"`, or `"mean"`: the sum divided by the number of anchors that have a positive. Default:
             `"mean"`.
-        memory_mb: budget for the tiles in which products are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which products are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch; the average over ranks, which DDP takes, of the losses
             and their gradients is then that of one process on the joined batch. Default: `False`.
 
@@ -87,7 +88,8 @@ class SupConLoss(Loss):
         temperature: τ > 0; a `torch.nn.Parameter` is learned. Default: `0.1`.
         normalize: whether embeddings are scaled to length 1 first. Default: `True`.
         reduction: `"sum"`, or `"mean"`: divided by the number of anchors that have a positive. Default: `"mean"`.
-        memory_mb: budget for the tiles in which products are computed, in millions of bytes. Default: `16.0`.
+        memory_mb: budget for the tiles in which products are computed, in millions of bytes; beyond 8,192
+            candidates it grows with them, up to four times. Default: `16.0`.
         sync: whether the embeddings of all ranks make one batch. Default: `False`.
 
     Shape:

@@ -9,5 +9,6 @@ from __future__ import annotations
 from .classes import recall, tail
 from .intervals import intervals
 from .panels import calibration, gradient_norms, training
+from .weights import weights
 
-__all__ = ["calibration", "gradient_norms", "intervals", "recall", "tail", "training"]
+__all__ = ["calibration", "gradient_norms", "intervals", "recall", "tail", "training", "weights"]

@@ -21,26 +21,37 @@ LONGEST = 4.0
 Difference = Mapping[str, Any]
 
 
-def intervals(candidates: Sequence[Mapping[str, Any]], metric: str, *, lower_is_better: bool = False) -> str:
+def intervals(
+    candidates: Sequence[Mapping[str, Any]],
+    metric: str,
+    *,
+    lower_is_better: bool = False,
+    yardstick: str = "plain cross-entropy",
+    identity: str = "chart-intervals",
+    places: int = 3,
+) -> str:
     """One row per loss; the yardstick, which has no difference, is the line at 0.
 
     Args:
         candidates: of the document.
         metric: what the differences are of, in words.
         lower_is_better: whether a difference below 0 is an improvement.
+        yardstick: what the line at 0 is called.
+        identity: of the chart in the page.
+        places: digits after the point of the differences.
     """
     rows = [(each["name"], each["difference"]) for each in candidates if each["difference"]]
     if not rows:
         return ""
     low, high = _domain([difference for _, difference in rows])
     height = TOP + ROW * len(rows) + BOTTOM
-    scale = _scale(low, high, height, lower_is_better)
-    drawn = [_row(TOP + ROW * number, *row, low, high) for number, row in enumerate(rows)]
+    scale = _scale(low, high, height, lower_is_better, yardstick)
+    drawn = [_row(TOP + ROW * number, *row, low, high, places) for number, row in enumerate(rows)]
     marks = element("svg", scale + "".join(mark for mark, _ in drawn), width=f"{100 * SHARE:g}%", height=height)
     words = "".join(label for _, label in drawn)
     says = "; ".join(f"{name} {_in_words(difference)}" for name, difference in rows)
-    name = f"Difference in {metric} to plain cross-entropy, with its interval"
-    return svg.picture("chart-intervals", name, f"{says}.", [marks, words], height=height)
+    name = f"Difference in {metric} to {yardstick}, with its interval"
+    return svg.picture(identity, name, f"{says}.", [marks, words], height=height)
 
 
 def _domain(differences: Sequence[Difference]) -> tuple[float, float]:
@@ -57,7 +68,7 @@ def _domain(differences: Sequence[Difference]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _scale(low: float, high: float, height: int, lower_is_better: bool) -> str:
+def _scale(low: float, high: float, height: int, lower_is_better: bool, yardstick: str) -> str:
     """The line at 0 with its name, the other lines of the axis, and which way is better."""
     bottom, wide = height - BOTTOM + 4, SHARE * NARROW
     spaced = svg.ticks(low, high, 5)
@@ -70,7 +81,7 @@ def _scale(low: float, high: float, height: int, lower_is_better: bool) -> str:
         half = svg.letters(label, SMALL) / 2
         if half <= wide * (value - low) / (high - low) <= NARROW - half:
             drawn.append(text(label, at, bottom + 14, anchor="middle", look="tick"))
-    zero, words = percent(0, low, high), "plain cross-entropy"
+    zero, words = percent(0, low, high), yardstick
     drawn.append(element("line", x1=zero, x2=zero, y1=TOP - 6, y2=bottom, class_="zero"))
     place, half = wide * -low / (high - low), svg.letters(words, VALUE) / 2
     anchor = "start" if place < half else "end" if place > NARROW - half else "middle"
@@ -81,7 +92,7 @@ def _scale(low: float, high: float, height: int, lower_is_better: bool) -> str:
     return "".join(drawn)
 
 
-def _row(top: int, name: str, difference: Difference, low: float, high: float) -> tuple[str, str]:
+def _row(top: int, name: str, difference: Difference, low: float, high: float, places: int) -> tuple[str, str]:
     """What is drawn on the scale, and the labels beside it."""
     verdict = MARKS.get(difference.get("verdict") or "", "")
     look = LOOKS.get(difference.get("verdict") or "", "undecided")
@@ -90,7 +101,7 @@ def _row(top: int, name: str, difference: Difference, low: float, high: float) -
     if verdict:
         labels += text(verdict, "100%", top + 14, anchor="end", look=f"verdict {look}")
     mean = difference["mean"]
-    value = "no value" if mean is None else svg.signed(mean)
+    value = "no value" if mean is None else svg.signed(mean, places)
     labels += text(value, "100%", top + 32, anchor="end", look="value")
     if mean is None:
         return "", labels

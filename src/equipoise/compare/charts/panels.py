@@ -55,7 +55,7 @@ def training(number: int, candidate: Candidate, plain: Candidate, between: tuple
     lower: Points = [(110, None), (146, None)]
     losses = [value for value in curve["train_loss"] if value is not None]
     most = max(losses, default=1.0) or 1.0
-    drawn = [_frame(18, 86), _frame(110, 146)]
+    drawn = [frame(18, 86), frame(110, 146)]
     if reference and candidate is not plain:
         drawn.append(polyline(points(reference["epoch"], reference["validation"], low, high, upper), "line plain"))
     drawn.append(polyline(points(curve["epoch"], curve["validation"], low, high, upper), "line this"))
@@ -63,10 +63,10 @@ def training(number: int, candidate: Candidate, plain: Candidate, between: tuple
     places = svg.digits([low, high])
     drawn += [
         text("validation", LEFT, 11, look="tick"),
-        *_ends(18, 86, f"{low:.{places}f}", f"{high:.{places}f}"),
+        *ends(18, 86, f"{low:.{places}f}", f"{high:.{places}f}"),
         text("training loss", LEFT, 103, look="tick"),
-        *_ends(110, 146, "0", _loss(most)),
-        *_foot(160, f"{first:g}", "epoch", f"{last:g}"),
+        *ends(110, 146, "0", _loss(most)),
+        *foot(160, f"{first:g}", "epoch", f"{last:g}"),
     ]
     seen = [value for value in curve["validation"] if value is not None]
     says = f"Validation {metric} from {seen[0]:.3f} to {seen[-1]:.3f}" if seen else f"No validation {metric}"
@@ -85,7 +85,7 @@ def calibration(number: int, candidate: Candidate) -> str:
     total = sum(rows for *_, rows in known) or 1
     places = [(LEFT + (RIGHT - LEFT) * sure, bottom - (bottom - top) * right, rows) for sure, right, rows in known]
     drawn = [
-        _frame(top, bottom),
+        frame(top, bottom),
         element("line", x1=LEFT, y1=bottom, x2=RIGHT, y2=top, class_="ideal"),
         polyline([(x, y) for x, y, rows in places if rows >= FEWEST], "line this"),
     ]
@@ -94,8 +94,8 @@ def calibration(number: int, candidate: Candidate) -> str:
     ]
     drawn += [
         text("share that is right", LEFT, 11, look="tick"),
-        *_ends(top, bottom, "0", "1"),
-        *_foot(166, "0", "confidence", "1"),
+        *ends(top, bottom, "0", "1"),
+        *foot(166, "0", "confidence", "1"),
     ]
     says = "; ".join(f"at confidence {sure:.2f}: {right:.2f} right ({rows:,} rows)" for sure, right, rows in known)
     name = f"Calibration of {candidate['name']}"
@@ -118,7 +118,7 @@ def gradient_norms(number: int, candidate: Candidate) -> str:
 
     mass = steps(norms["mass"])
     area = [(mass[0][0], bottom), *mass, (mass[-1][0], bottom)]
-    drawn = [_frame(top, bottom)]
+    drawn = [frame(top, bottom)]
     for share in (0.01, 0.1):
         y = bottom - (bottom - top) * math.log(share / FLOOR) / math.log(1 / FLOOR)
         drawn.append(element("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_="grid"))
@@ -128,8 +128,8 @@ def gradient_norms(number: int, candidate: Candidate) -> str:
         polyline(mass, "line this"),
         polyline(steps(norms["share"]), "line plain"),
         text("share", LEFT, 11, look="tick"),
-        *_ends(top, bottom, "0.1 %", "100 %"),
-        *_foot(132, "0", "1 − p", f"{edges[-1]:g}"),
+        *ends(top, bottom, "0.1 %", "100 %"),
+        *foot(132, "0", "1 − p", f"{edges[-1]:g}"),
     ]
     name = f"Gradient norms under {candidate['name']}"
     says = half_of_the_gradient(norms) or "Nothing is known."
@@ -157,12 +157,12 @@ def _loss(value: float) -> str:
     return f"{value:.2g}" if 1e-3 <= value < 100 else f"{value:.0f}" if 100 <= value < 1e5 else f"{value:.0e}"
 
 
-def _frame(top: float, bottom: float) -> str:
+def frame(top: float, bottom: float) -> str:
     """The two axes of a panel."""
     return element("path", d=f"M{LEFT},{top} L{LEFT},{bottom} L{RIGHT},{bottom}", class_="axis")
 
 
-def _ends(top: float, bottom: float, low: str, high: str) -> list[str]:
+def ends(top: float, bottom: float, low: str, high: str) -> list[str]:
     """The ends of the upright axis."""
     return [
         text(low, LEFT - 4, bottom, anchor="end", look="tick"),
@@ -170,7 +170,7 @@ def _ends(top: float, bottom: float, low: str, high: str) -> list[str]:
     ]
 
 
-def _foot(y: float, low: str, name: str, high: str) -> list[str]:
+def foot(y: float, low: str, name: str, high: str) -> list[str]:
     """The ends and the name of the level axis."""
     middle = (LEFT + RIGHT) / 2
     return [
