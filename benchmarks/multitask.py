@@ -238,7 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(chosen.threads)
     box = machine.described(chosen.threads)
     box["peers"] = {name: machine.installed(name) for name in PACKAGES}
-    path = chosen.out / f"multitask-{machine.slug(box)}.json"
+    # a balancer has no kernels
+    path = chosen.out / f"multitask-{machine.slug(box).removesuffix('-eager')}.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.exists() else []
     found = {(entry["method"], entry["tasks"]): entry for entry in earlier}
     methods = list(ours()) + list(peers())

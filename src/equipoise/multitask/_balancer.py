@@ -84,6 +84,7 @@ class Balancer(Loss):
             losses: a loss by task, each a scalar; a task that is left out is absent. Or a vector in the order of the
                 tasks.
             mask: whether each task is there, by task or in their order. A tensor is read, for which a GPU waits.
+                Default: `None`.
 
         Returns:
             A scalar, float32 or float64; a differentiable 0 where all tasks are absent.
