@@ -219,6 +219,53 @@ def test_what_ones_own_model_imports_beside_it_decides_too(
     assert prepare(request).key("cross_entropy", 0) != first
 
 
+BOOM = """
+import torch
+
+class Boom(torch.nn.Linear):
+    def forward(self, x):
+        if len(x) > 3:
+            raise RuntimeError("boom")
+        return super().forward(x)
+"""
+TIED = """
+import torch
+class Tied(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(inputs, inputs), torch.nn.Linear(inputs, inputs)
+        self.second.weight = self.first.weight
+        self.norm = torch.nn.BatchNorm1d(inputs)
+        self.last = torch.nn.Linear(inputs, outputs)
+    def forward(self, x):
+        return self.last(self.norm(self.second(self.first(x))))
+"""
+
+
+def test_weights_that_are_used_twice_are_saved_and_normalisation_meets_no_single_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "tied_network.py").write_text(TIED)
+    table(322).to_csv(tmp_path / "t.csv", index=False)  # 193 training rows in batches of 16
+    options = ["--epochs=1", "--seeds=1", "--trials=1", "--losses=softmax_focal", "--workers=1", "--save=model"]
+    assert main(["compare", "t.csv", "--target=label", "--model=tied_network:Tied", *options]) == 0
+    assert main(["predict", "model", "t.csv", "--model=tied_network:Tied", "--out=p.csv"]) == 0
+
+
+def test_a_model_of_ones_own_that_fails_is_one_line(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_network.py").write_text(BOOM)
+    options = ["--epochs=1", "--seeds=1", "--trials=1", "--losses=softmax_focal", "--workers=1"]
+    assert main(["compare", "t.csv", "--target=label", "--model=broken_network:Boom", *options]) == 2
+    error = capsys.readouterr().err
+    assert "--model broken_network:Boom failed in training: RuntimeError: boom" in error
+
+
 def test_numbers_among_words_are_the_levels_that_they_were(tmp_path: Path) -> None:
     """Also in a file where they stand alone, or beside missing cells: it is no column of numbers there."""
     generator = np.random.default_rng(0)

@@ -200,3 +200,20 @@ def test_one_thread_inside_and_as_before_afterwards() -> None:
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "expected"),
+    [
+        (193, 64, [64, 64, 65]),
+        (192, 64, [64] * 3),
+        (194, 64, [64, 64, 64, 2]),
+        (1, 16, [1]),
+        (17, 16, [17]),
+        (0, 16, []),
+    ],
+)
+def test_no_batch_but_an_only_one_has_a_single_row(rows: int, size: int, expected: list[int]) -> None:
+    """Batch normalisation needs two."""
+    assert training.batch_sizes(rows, size) == expected
+    assert training.Budget("mlp", 3, size).steps(rows) == 3 * len(expected)

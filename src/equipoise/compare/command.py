@@ -68,8 +68,6 @@ def execute(request: Request, options: Options) -> None:
         with terminal.progress(terminal.console(sys.stderr, no_color)) as on_progress:
             outcome = engine.run(study, request.seeds, pool, store, on_progress, options.time_budget)
         comparison = way.summarize(study, outcome, workers, request.seeds)
-        if options.save is not None and way.save_winner is not None:
-            way.save_winner(comparison, Path(options.save))
         page = out / PAGE
         content = way.document(comparison, options.command, str(page), options.save)
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
@@ -78,6 +76,8 @@ def execute(request: Request, options: Options) -> None:
             write_atomically(page, report.render(content))
         except OSError as error:
             raise CompareError(f"cannot write to the output folder {out}: {error.strerror}") from error
+        if options.save is not None and way.save_winner is not None:
+            way.save_winner(comparison, Path(options.save))
     if options.as_json:
         sys.stdout.write(text + "\n")
         return

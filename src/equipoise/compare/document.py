@@ -47,7 +47,7 @@ def document(comparison: Comparison, command: str, report: str, saved: str | Non
 
 def protocol(study: Study, seeds: int, workers: int) -> dict[str, Any]:
     """How the trainings were run."""
-    validation_share, test_share = splits.shares(study.problem)
+    validation_share, test_share = splits.shares(study.problem, study.order)
     return {
         **asdict(study.plan),
         "model_in_words": models.describe(study.plan.model),

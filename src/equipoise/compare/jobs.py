@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from . import candidates, features, metrics, models, remedies, training, trials
+from .errors import CompareError
 from .gradients import gradient_norms
 from .recipe import Recipe
 from .retrieval import running as retrieval
@@ -152,7 +153,20 @@ def run_job(study: Study, job: Job) -> Result:
     Returns:
         For each candidate `validation` scores, and of a final training `test` scores, `seconds`, `steps`, `curve` and
         `gradient_norms`: None where nothing was trained.
+
+    Raises:
+        CompareError: where a model of the person's own fails.
     """
+    try:
+        return _run(study, job)
+    except Exception as error:
+        if isinstance(error, CompareError) or study.plan.model in models.LEARNING_RATE:
+            raise
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise CompareError(f"--model {study.plan.model} failed in training: {what}") from error
+
+
+def _run(study: Study, job: Job) -> Result:
     if isinstance(study, TaskStudy):
         from .tasks.jobs import run_task_job  # here, because it takes its parts from this module
 

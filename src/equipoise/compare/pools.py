@@ -125,5 +125,9 @@ def ray_cluster(
             job, result = waiting.pop(ready), ray.get(ready)
             store.write(job.key, result)
             yield job, result
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CompareError):
+            raise error.cause from error
+        raise CompareError(f"the Ray cluster failed: {error}; finished trainings are kept") from error
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
         raise CompareError(f"the Ray cluster failed: {error}; finished trainings are kept") from error

@@ -44,9 +44,7 @@ def warnings(table: Table, problem: Problem, frame: pd.DataFrame, ordered: bool)
         ordered: whether the person already said which rows belong together, or when they were made.
     """
     sentences = list(leaks(table, problem))
-    if ordered:
-        return sentences
-    if problem.kind == "retrieval":  # neither groups nor dates decide its split
+    if ordered or problem.kind == "retrieval":  # neither groups nor dates decide the split of retrieval
         return [*_duplicates(table, problem), *sentences]
     return [*_duplicates(table, problem), *_groups(frame), *_dates(table), *sentences]
 
@@ -64,8 +62,8 @@ def _duplicates(table: Table, problem: Problem) -> Iterator[str]:
         trouble = (
             "a search finds them first, whatever the embedding; drop them"
             if problem.kind == "retrieval"
-            else "test rows were seen in training; drop them, or name with --group the column that says which rows"
-            " belong together"
+            else "test rows were seen in training, unless --group or --time keeps them on one side; drop them, or name"
+            " with --group the column that says which rows belong together"
         )
         yield (
             f"{count:,} rows ({count / len(labels):.1%}) repeat an earlier one in every feature and the target:"

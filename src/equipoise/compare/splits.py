@@ -52,10 +52,10 @@ class Order:
     seeds: int
 
 
-def shares(problem: Problem) -> tuple[float, float]:
+def shares(problem: Problem, order: Order | None = None) -> tuple[float, float]:
     """The shares of validation and test: of the rows, for retrieval of the classes."""
     if problem.kind != "retrieval":
-        return VALIDATION, TEST
+        return VALIDATION, TEST if order is None or order.by != "time" else min(TEST, LATEST / order.seeds)
     classes = len(problem.classes)
     _, validation, test = splitting.shares(classes)
     return validation / classes, test / classes

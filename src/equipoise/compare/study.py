@@ -111,7 +111,7 @@ class Study:
             "order": None
             if self.order is None
             else [self.order.by, self.order.column, self.order.seeds if self.order.by == "time" else 0],
-            "split": list(splits.shares(self.problem)),
+            "split": list(splits.shares(self.problem, self.order)),
             "metric": self.metric,
             "counted": list(self.counted),
             "budget": asdict(self.plan),

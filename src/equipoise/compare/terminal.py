@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from . import metrics, models, profile
+from . import metrics, models, profile, splits
 from .retrieval import splitting
 from .statistics import Difference, Estimate
 from .study import Study
@@ -111,6 +111,8 @@ def _retrieves(study: Study) -> bool:
 
 def _split(study: Study) -> str:
     """The shares of training, validation and test; of retrieval the classes."""
+    if study.order is not None and study.order.by == "time":
+        return f"of {splits.shares(study.problem, study.order)[1]:.0%} of the rows for test, trained on what was before"
     if not _retrieves(study):
         return "60/20/20"
     train, validation, test = splitting.shares(len(study.problem.classes))

@@ -48,7 +48,14 @@ class Budget:
 
     def steps(self, rows: int) -> int:
         """The number of steps on that many training rows."""
-        return self.epochs * math.ceil(rows / self.batch_size)
+        return self.epochs * len(batch_sizes(rows, self.batch_size))
+
+
+def batch_sizes(rows: int, size: int) -> list[int]:
+    """The rows of each step of an epoch; a last row goes with those before, as batch normalisation needs two."""
+    full, rest = divmod(rows, size)
+    sizes = [size] * full + [rest] * (rest > 0)
+    return [*sizes[:-2], size + 1] if rest == 1 and full else sizes
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,8 @@ def train(
         for epoch in range(plan.epochs):
             started = time.perf_counter()
             total, seen = torch.zeros((), dtype=torch.float64, device=plan.device), 0
-            all_rows = torch.split(torch.randperm(len(features)), plan.batch_size) if batches is None else batches
+            order = torch.randperm(len(features))
+            all_rows = torch.split(order, batch_sizes(len(order), plan.batch_size)) if batches is None else batches
             for rows in all_rows:
                 optimizer.zero_grad()
                 value = loss(model(features.dense(rows).to(plan.device)), targets[rows.to(plan.device)])

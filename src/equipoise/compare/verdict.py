@@ -188,7 +188,8 @@ def _left_out(study: Study) -> list[str]:
     if not names:
         return []
     shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return [f"Left out of averages over classes, with fewer than 20 test rows: {shown}."]
+    whole = f" Their rows are in the {metric_in_words(study)}." if study.metric in metrics.SMALLER_IS_BETTER else ""
+    return [f"Left out of averages over classes, with fewer than 20 test rows: {shown}.{whole}"]
 
 
 def _number(row: Row, study: Study) -> str:
