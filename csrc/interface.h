@@ -32,7 +32,8 @@ typedef struct {
 // scale * sum / divisor: the divisor of a mean is counted by the kernel unless has_divisor. `loss` has the computing
 // dtype (float64 for float64, else float32) and one element, or `size` (for rows: one per row) without reduction.
 // `gradient` (null: not wanted) has the input's dtype and receives the derivative of the loss with respect to the input,
-// times `upstream` where that is present.
+// times `upstream` where that is present. It may lie where the input does if that has the computing dtype; for the sigmoid
+// family only if no target is soft, or a weight is present.
 typedef struct {
     int64_t size, dtype;
     const void* input;

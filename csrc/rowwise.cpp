@@ -23,9 +23,9 @@ template <class T> EQUIPOISE_INLINE void exponentials(const T* x, T shift, int64
     for (int64_t c = 0; c < n; c++) e[c] = exp_of_minus(shift - x[c]);
 }
 
-// The last `rest` of n, in one vector with some that are known already if there are so many.
+// The last `rest` of n, in one vector with some that are known already if there are so many and their scores are still there.
 template <class T> void exponentials_of_rest(const T* x, T shift, int64_t n, int64_t rest, T* e) {
-    if (n >= LANES)
+    if (n >= LANES && x != e)
         exponentials(x + n - LANES, shift, LANES, e + n - LANES);
     else
         exponentials(x + n - rest, shift, rest, e + n - rest);

@@ -234,7 +234,7 @@ def evaluate(loss: Callable[..., Tensor], call: Call) -> tuple[Tensor, dict[str,
 def invoke(loss: Callable[..., Tensor], call: Call, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
     """The call with these inputs (or its own)."""
     given = dict(call.inputs if inputs is None else inputs)
-    keywords = {name: given.pop(name) for name in ("reference",) if name in given}
+    keywords = {name: given.pop(name) for name in ("reference", "linear_bias") if name in given}
     position = () if call.target is None else (call.target,)
     return loss(*given.values(), *position, **keywords, **call.batch)
 

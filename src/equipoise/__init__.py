@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     )
     from .classification.focal import SigmoidFocalLoss, SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
     from .classification.ghm import GHMCLoss, GHMRLoss, ghm_c_loss, ghm_r_loss
+    from .classification.linear_focal import (
+        LinearSigmoidFocalLoss,
+        LinearSoftmaxFocalLoss,
+        linear_sigmoid_focal_loss,
+        linear_softmax_focal_loss,
+    )
     from .multitask.constant import ConstantWeighting
     from .multitask.dynamic_weight import DynamicWeightAverage
     from .multitask.famo import FAMO
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
         class_counts,
         effective_number_weights,
         inverse_frequency_weights,
+        log_priors,
         prior_bias,
     )
 
@@ -66,6 +73,8 @@ __all__ = [
     "GradNorm",
     "ImpartialLossWeighting",
     "InfoNCELoss",
+    "LinearSigmoidFocalLoss",
+    "LinearSoftmaxFocalLoss",
     "MarginRankingLoss",
     "RandomLossWeighting",
     "RankCrossEntropyLoss",
@@ -90,6 +99,9 @@ __all__ = [
     "ghm_r_loss",
     "info_nce_loss",
     "inverse_frequency_weights",
+    "linear_sigmoid_focal_loss",
+    "linear_softmax_focal_loss",
+    "log_priors",
     "margin_ranking_loss",
     "prior_bias",
     "rank_cross_entropy_loss",
@@ -115,6 +127,12 @@ _HOME = {
     ),
     "classification.focal": ("SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"),
     "classification.ghm": ("GHMCLoss", "GHMRLoss", "ghm_c_loss", "ghm_r_loss"),
+    "classification.linear_focal": (
+        "LinearSigmoidFocalLoss",
+        "LinearSoftmaxFocalLoss",
+        "linear_sigmoid_focal_loss",
+        "linear_softmax_focal_loss",
+    ),
     "multitask.constant": ("ConstantWeighting",),
     "multitask.dynamic_weight": ("DynamicWeightAverage",),
     "multitask.famo": ("FAMO",),
@@ -138,6 +156,7 @@ _HOME = {
         "class_counts",
         "effective_number_weights",
         "inverse_frequency_weights",
+        "log_priors",
         "prior_bias",
     ),
 }

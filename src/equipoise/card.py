@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .loss import Loss
 
 Problem = Literal["binary", "multiclass", "multilabel", "regression", "pairs", "embeddings", "groups", "tasks"]
-Kind = Literal["elementwise", "rows", "pairs", "embeddings", "groups", "balancer"]
+Kind = Literal["elementwise", "rows", "heads", "pairs", "embeddings", "groups", "balancer"]
 Options = Mapping[str, Any]
 
 
@@ -44,13 +44,14 @@ class Card:
         function: the function, where there is one.
         family: the heading under which the documentation lists the loss.
         kind: the shape of its input, which decides the lines of the contract it must meet. `elementwise`: input and
-            target of one shape; `rows`: input `[N, C, ...]` with class indices or probabilities; `pairs`: two or three
-            tensors of one shape, compared row by row; `embeddings`: a batch `[N, D]` of which all pairs are compared;
-            `groups`: scores of which each positive is followed by its negatives; `balancer`: a loss for each task.
+            target of one shape; `rows`: input `[N, C, ...]` with class indices or probabilities; `heads`: features
+            `[N, D]` and the weight `[C, D]` of the linear layer that scores them; `pairs`: two or three tensors of one
+            shape, compared row by row; `embeddings`: a batch `[N, D]` of which all pairs are compared; `groups`: scores
+            of which each positive is followed by its negatives; `balancer`: a loss for each task.
         problems: the problems it can train. A `multiclass` target holds class indices, a `binary` one 0 and 1 in the
             shape of the input, a `multilabel` one `[N, C]` zeros and ones, a `regression` one real numbers. `pairs`
             tell which two belong together, `embeddings` have a label each, `groups` a positive each, `tasks` a loss.
-        op_family: the shape family of its computation (`elementwise`, `rowwise`, `histogram`, `pairwise`,
+        op_family: the shape family of its computation (`elementwise`, `rowwise`, `histogram`, `linear`, `pairwise`,
             `tiles` or `scalars`).
         paper: authors, title, venue, equation.
         formula: the loss in LaTeX.
@@ -69,7 +70,7 @@ class Card:
     family: str
     kind: Kind
     problems: frozenset[Problem]
-    op_family: Literal["elementwise", "rowwise", "histogram", "pairwise", "tiles", "scalars"]
+    op_family: Literal["elementwise", "rowwise", "histogram", "linear", "pairwise", "tiles", "scalars"]
     paper: str
     formula: str
     function: Callable[..., Tensor] | None = None

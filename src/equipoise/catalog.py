@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from .card import Card
-from .classification import balanced, class_balanced, cross_entropy, focal, ghm
+from .classification import balanced, class_balanced, cross_entropy, focal, ghm, linear_focal
 from .multitask import (
     constant,
     dynamic_weight,
@@ -38,6 +38,8 @@ CARDS: tuple[Card, ...] = (
     class_balanced.SOFTMAX_CARD,
     ghm.CLASSIFICATION_CARD,
     ghm.REGRESSION_CARD,
+    linear_focal.SOFTMAX_CARD,
+    linear_focal.SIGMOID_CARD,
     contrastive.PAIR_CARD,
     triplet.CARD,
     margin_ranking.CARD,

@@ -163,6 +163,41 @@ def _normalized(weights: Tensor, samples: Tensor, normalize: bool) -> Tensor:
     return weights * (seen.sum() / torch.where(total == 0, torch.ones_like(total), total))
 
 
+def log_priors(counts: Vector, *, tau: float = 1.0) -> Tensor:
+    r"""The log of each class's share of the samples, for `logit_adjustment`.
+
+    $\tau \log(n_c / \sum_k n_k)$
+
+    Args:
+        counts: samples per class $n_c \ge 1$, `[C]`.
+        tau: $\tau \ge 0$, how far to adjust; 1 aims at the mean of the classes' recalls, 0 changes nothing. Default:
+            `1.0`.
+
+    Returns:
+        float64 `[C]`, at most 0, on the device of `counts`.
+
+    Raises:
+        TypeError: if `counts` are not numbers.
+        ValueError: if `counts` is not a vector of numbers >= 1 (a class without samples has no prior: add 1 to all), or
+            `tau` is negative.
+
+    Example:
+        >>> from equipoise import log_priors
+        >>> log_priors([90, 10])
+        tensor([-0.1054, -2.3026], dtype=torch.float64)
+
+    References:
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 10.
+    """
+    samples = _as_counts(counts)
+    if checks.can_read_values(samples) and samples.numel() and float(samples.min()) < 1:
+        raise ValueError(
+            f"`counts` must be >= 1 for a logarithm, got {float(samples.min()):g}: "
+            "a class without samples has no prior; add 1 to all counts"
+        )
+    return checks.number("tau", tau, 0) * (samples.log() - samples.sum().log())
+
+
 def balancing_alpha(target: Tensor | Vector, *, per_class: bool = False) -> Tensor:
     r"""The `alpha` that gives positives and negatives the same total weight.
 

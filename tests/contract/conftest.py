@@ -7,7 +7,7 @@ import pytest
 from equipoise import kernels
 
 PATHS = ("native", "eager") if kernels.status().active == "native" else ("eager",)
-WITH_KERNELS = ("elementwise", "rowwise", "histogram")
+WITH_KERNELS = ("elementwise", "rowwise", "histogram", "linear")
 # Of the losses over tiles what the kernels decide: all the rest is the same code on both paths.
 OF_TILES = ("test_ranking_values", "test_ranking_gradients")
 

@@ -78,6 +78,18 @@ def test_a_vector_of_losses_takes_an_upstream_gradient_of_its_own(name):
 
 
 @EACH
+def test_several_upstream_gradients_at_once(name):
+    """`is_grads_batched` sends tensors that no number can be read from."""
+    loss, scores = examples()[name]
+    scores.requires_grad_()
+    value = loss(scores)
+    upstream = torch.stack([torch.full_like(value, factor) for factor in (1.0, -2.5)])
+    (together,) = torch.autograd.grad(value, scores, upstream, is_grads_batched=True, retain_graph=True)
+    for row, each in zip(together, upstream, strict=True):
+        torch.testing.assert_close(row, torch.autograd.grad(value, scores, each, retain_graph=True)[0])
+
+
+@EACH
 def test_second_derivatives_are_those_of_the_eager_form(name):
     loss, scores = examples()[name]
     scores.requires_grad_()

@@ -14,7 +14,7 @@ __all__ = ["ORACLES", "MovingGHM", "reduce"]
 
 COMMON = {"reduction", "sync"}
 SIGMOID = COMMON | {"weight", "pos_weight", "label_smoothing", "mask"}
-SOFTMAX = COMMON | {"weight", "sample_weight", "ignore_index", "label_smoothing"}
+SOFTMAX = COMMON | {"weight", "sample_weight", "logit_adjustment", "ignore_index", "label_smoothing"}
 GHM = COMMON | {"bins", "momentum", "normalizer", "weight", "mask"}
 BALANCED = COMMON | {"counts", "beta", "gamma", "label_smoothing", "ignore_index"}
 

@@ -49,9 +49,16 @@ def as_rows(input, target, options):
     return z.reshape(-1, classes), y.reshape(-1, classes), keep
 
 
+def adjustment(options, classes):
+    """What Menon et al. (ICLR 2021, eq. 10) add to the scores: log pi_y, from integer counts or as it is given."""
+    given = np.asarray(option(options, "logit_adjustment", np.zeros(classes)))
+    return np.log(given / given.sum()) if np.issubdtype(given.dtype, np.integer) else given
+
+
 def samples(input, target, options, *, gamma, class_weight, sample_weight):
     z, y, keep = as_rows(input, target, options)
     classes = z.shape[1]
+    z = z + adjustment(options, classes)
     smoothing = float(option(options, "label_smoothing", 0.0))
     y = y * (1.0 - smoothing) + smoothing / classes
     class_weight = np.broadcast_to(class_weight, (classes,))

@@ -62,7 +62,7 @@ def sigmoid_pipeline(
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
     factor, weight = split_weight(weight, input)
-    positive, negative, sides = _sides(alpha, input)
+    positive, negative, pair = sides(alpha, input)
 
     def counted() -> Tensor:
         return keep(target, mask).sum() if reduction == "mean_positive" else count(mask, input)
@@ -72,12 +72,12 @@ def sigmoid_pipeline(
         divisor = own_divisor()
     return elementwise.sigmoid_loss(
         input,
-        (target, mask, weight, element_weight("pos_weight", pos_weight, input), *sides, divisor),
+        (target, mask, weight, element_weight("pos_weight", pos_weight, input), *pair, divisor),
         (factor * positive, factor * negative, gamma, smoothing, reduction, scale),
     )
 
 
-def _sides(alpha: Scalar | Vector | None, input: Tensor) -> tuple[float, float, tuple[Tensor | None, Tensor | None]]:
+def sides(alpha: Scalar | Vector | None, input: Tensor) -> tuple[float, float, tuple[Tensor | None, Tensor | None]]:
     """The weights of the positive and the negative class, as numbers and as tensors.
 
     1 - alpha is taken before alpha is rounded.

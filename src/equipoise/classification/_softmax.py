@@ -10,6 +10,7 @@ from ..checks import Scalar, Vector
 from ..loss import Loss
 from ..ops import rowwise
 from ..reduction import across_ranks, check_reduction, compute_dtype
+from ..weights import log_priors
 
 
 def softmax_pipeline(
@@ -24,6 +25,7 @@ def softmax_pipeline(
     label_smoothing: Scalar,
     reduction: str,
     sync: bool,
+    logit_adjustment: Vector | None = None,
 ) -> Tensor:
     """The loss of `ops.rowwise` with all options of the softmax family.
 
@@ -61,11 +63,41 @@ def softmax_pipeline(
         return rowwise.row_divisor(labels, rows.numel(), class_weight, ignore_index)
 
     divisor, scale = across_ranks(own_divisor, reduction=reduction, sync=sync)
+    if logit_adjustment is not None:
+        added = adjustment(logit_adjustment, num_classes, dtype, scores.device)
+        scores = rowwise.adjusted(scores.to(dtype), added, dim)
     return rowwise.softmax_loss(
         scores,
         (labels, class_weight, target_weight, sample_weight, divisor),
         (gamma, smoothing, ignore_index, reduction, scale),
     )
+
+
+def as_log_priors(value: Vector) -> Tensor:
+    """What `logit_adjustment` adds, float64: class counts (integers) become log priors, other numbers are those."""
+    numbers = checks.as_tensor("logit_adjustment", value)
+    if numbers.ndim != 1:
+        raise ValueError(f"`logit_adjustment` must be a vector, one number per class, got {checks.describe(value)}")
+    if numbers.requires_grad:
+        raise ValueError("`logit_adjustment` must not require a gradient: add learned numbers to the scores instead")
+    if numbers.dtype == torch.bool or numbers.is_complex():
+        raise TypeError(f"`logit_adjustment` must be class counts or log priors, got {checks.describe(value)}")
+    if numbers.is_floating_point():
+        if checks.can_read_values(numbers) and not bool(((numbers <= 0) & numbers.isfinite()).all()):
+            raise ValueError(
+                "`logit_adjustment` must hold finite log priors, which are at most 0, or class counts, which are "
+                f"integers; got floating-point {float(numbers.min()):g} to {float(numbers.max()):g}"
+            )
+        return numbers.to(torch.float64)
+    try:
+        return log_priors(numbers)
+    except ValueError as error:
+        raise ValueError(f"`logit_adjustment` cannot be made of these counts: {error}") from error
+
+
+def adjustment(value: Vector, num_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`as_log_priors` for the classes of a batch."""
+    return checks.per_class("logit_adjustment", as_log_priors(value), num_classes, dtype, device)
 
 
 def check_indices(labels: Tensor) -> None:
@@ -78,14 +110,23 @@ class SoftmaxLoss(Loss):
     """The options that the modules of all softmax losses share."""
 
     weight: Tensor | None
+    logit_adjustment: Tensor | None
 
     def __init__(
-        self, *, weight: Vector | None, ignore_index: int, label_smoothing: Scalar, reduction: str, sync: bool
+        self,
+        *,
+        weight: Vector | None,
+        logit_adjustment: Vector | None,
+        ignore_index: int,
+        label_smoothing: Scalar,
+        reduction: str,
+        sync: bool,
     ) -> None:
         super().__init__()
         if weight is not None and checks.as_tensor("weight", weight).ndim != 1:
             raise ValueError(f"`weight` must be a vector, one number per class, got {checks.describe(weight)}")
         self._hold("weight", weight)
+        self._hold("logit_adjustment", None if logit_adjustment is None else as_log_priors(logit_adjustment))
         self.ignore_index = checks.whole("ignore_index", ignore_index)
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
         self.reduction = check_reduction(reduction)

@@ -132,6 +132,7 @@ def softmax_cross_entropy(
     *,
     weight: Vector | None = None,
     sample_weight: Tensor | None = None,
+    logit_adjustment: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Scalar = 0.0,
     reduction: str = "mean",
@@ -140,13 +141,16 @@ def softmax_cross_entropy(
     r"""Cross-entropy of one class out of C.
 
     $\ell = -\sum_c y_c w_c \log p_c$ with $p = \mathrm{softmax}(z)$ of the scores z (`input`), the target distribution
-    y and class weights w (`weight`).
+    y and class weights w (`weight`); with `logit_adjustment` $p = \mathrm{softmax}(z + a)$.
 
     Args:
         input: scores (logits) `[N, C, ...]` or `[C]`, floating-point.
         target: class indices `[N, ...]` (integers), or probabilities in the input's shape (floating-point).
         weight: weight of each class, `[C]`. Default: `None`.
         sample_weight: weight of each sample, in the shape of index targets. It enters no divisor. Default: `None`.
+        logit_adjustment: $a_c$, added to the scores before the softmax, `[C]`: class counts (integers), of which the
+            log of each class's share is taken, or log priors (floating-point, at most 0; see `log_priors`). The model
+            then learns scores that favour no frequent class: use them as they are to decide. Default: `None`.
         ignore_index: class index of samples to leave out (index targets). Default: `-100`.
         label_smoothing: ε in [0, 1]: targets become $(1 - ε) y + ε / C$. Default: `0.0`.
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the sum of `weight[target]` over kept samples for
@@ -175,12 +179,14 @@ def softmax_cross_entropy(
     References:
         Bridle, "Training Stochastic Model Recognition Algorithms as Networks can Lead to Maximum Mutual Information
         Estimation of Parameters", NIPS 1989.
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 10 (`logit_adjustment`).
     """
     return softmax_pipeline(
         input,
         target,
         weight=weight,
         sample_weight=sample_weight,
+        logit_adjustment=logit_adjustment,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,
@@ -195,6 +201,8 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
 
     Args:
         weight: weight of each class, `[C]`. Default: `None`.
+        logit_adjustment: added to the scores before the softmax, `[C]`: class counts (integers) or log priors (see
+            `log_priors`). Default: `None`.
         ignore_index: class index of samples to leave out (index targets). Default: `-100`.
         label_smoothing: ε in [0, 1]: targets become $(1 - ε) y + ε / C$. Default: `0.0`.
         reduction: `"none"`, `"sum"` or `"mean"` (divided as in `softmax_cross_entropy`). Default: `"mean"`.
@@ -218,6 +226,7 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
         self,
         *,
         weight: Vector | None = None,
+        logit_adjustment: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Scalar = 0.0,
         reduction: str = "mean",
@@ -225,6 +234,7 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
     ) -> None:
         super().__init__(
             weight=weight,
+            logit_adjustment=logit_adjustment,
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
             reduction=reduction,
@@ -238,6 +248,7 @@ class SoftmaxCrossEntropyLoss(SoftmaxLoss):
             target,
             weight=self.weight,
             sample_weight=sample_weight,
+            logit_adjustment=self.logit_adjustment,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction=self.reduction,
@@ -296,7 +307,7 @@ SOFTMAX_CARD = Card(
         "a row may have several labels at once, or none (sigmoid_cross_entropy), or `equipoise compare` has shown "
         "that another loss helps"
     ),
-    samples=({}, {"label_smoothing": 0.1}, {"ignore_index": 0}),
+    samples=({}, {"label_smoothing": 0.1}, {"ignore_index": 0}, {"logit_adjustment": [3000, 400, 60, 5]}),
     identities=(
         Identity(
             statement="equals torch's cross_entropy",

@@ -157,6 +157,7 @@ def softmax_focal_loss(
     gamma: Scalar = 2.0,
     weight: Vector | None = None,
     sample_weight: Tensor | None = None,
+    logit_adjustment: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Scalar = 0.0,
     reduction: str = "mean",
@@ -165,7 +166,7 @@ def softmax_focal_loss(
     r"""Cross-entropy of one class out of C, turned down where the answer is right already.
 
     $\ell = -\sum_c y_c w_c (1 - p_c)^\gamma \log p_c$ with $p = \mathrm{softmax}(z)$ of the scores z (`input`), the
-    target distribution y and class weights w (`weight`).
+    target distribution y and class weights w (`weight`); with `logit_adjustment` $p = \mathrm{softmax}(z + a)$.
 
     Args:
         input: scores (logits) `[N, C, ...]` or `[C]`, floating-point.
@@ -174,6 +175,9 @@ def softmax_focal_loss(
         weight: weight of each class, `[C]` (what alpha is in a multi-class focal loss). $p_c$ does not see it.
             Default: `None`.
         sample_weight: weight of each sample, in the shape of index targets. It enters no divisor. Default: `None`.
+        logit_adjustment: $a_c$, added to the scores before the softmax, `[C]`: class counts (integers), of which the
+            log of each class's share is taken, or log priors (floating-point, at most 0; see `log_priors`). The model
+            then learns scores that favour no frequent class: use them as they are to decide. Default: `None`.
         ignore_index: class index of samples to leave out (index targets). Default: `-100`.
         label_smoothing: ε in [0, 1]: targets become $(1 - ε) y + ε / C$, each class with its own modulator. Default:
             `0.0`.
@@ -204,6 +208,7 @@ def softmax_focal_loss(
 
     References:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3 (the extension to many classes).
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, eq. 10 (`logit_adjustment`).
     """
     return softmax_pipeline(
         input,
@@ -211,6 +216,7 @@ def softmax_focal_loss(
         gamma=gamma,
         weight=weight,
         sample_weight=sample_weight,
+        logit_adjustment=logit_adjustment,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,
@@ -226,6 +232,8 @@ class SoftmaxFocalLoss(SoftmaxLoss):
     Args:
         gamma: $\gamma \ge 0$; the larger, the less easy samples count. Default: `2.0`.
         weight: weight of each class, `[C]`. Default: `None`.
+        logit_adjustment: added to the scores before the softmax, `[C]`: class counts (integers) or log priors (see
+            `log_priors`). Default: `None`.
         ignore_index: class index of samples to leave out (index targets). Default: `-100`.
         label_smoothing: ε in [0, 1]: targets become $(1 - ε) y + ε / C$. Default: `0.0`.
         reduction: `"none"`, `"sum"` or `"mean"` (divided as in `softmax_focal_loss`). Default: `"mean"`.
@@ -250,6 +258,7 @@ class SoftmaxFocalLoss(SoftmaxLoss):
         *,
         gamma: Scalar = 2.0,
         weight: Vector | None = None,
+        logit_adjustment: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Scalar = 0.0,
         reduction: str = "mean",
@@ -257,6 +266,7 @@ class SoftmaxFocalLoss(SoftmaxLoss):
     ) -> None:
         super().__init__(
             weight=weight,
+            logit_adjustment=logit_adjustment,
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
             reduction=reduction,
@@ -272,6 +282,7 @@ class SoftmaxFocalLoss(SoftmaxLoss):
             gamma=self.gamma,
             weight=self.weight,
             sample_weight=sample_weight,
+            logit_adjustment=self.logit_adjustment,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             reduction=self.reduction,
@@ -333,7 +344,13 @@ SOFTMAX_CARD = Card(
         "rare classes are the trouble (gamma knows nothing of frequencies: class_balanced_softmax_focal), or "
         "labels are noisy: it listens to outliers most"
     ),
-    samples=({}, {"gamma": 0.5}, {"gamma": 3.5, "label_smoothing": 0.1}, {"gamma": 1.0, "ignore_index": 0}),
+    samples=(
+        {},
+        {"gamma": 0.5},
+        {"gamma": 3.5, "label_smoothing": 0.1},
+        {"gamma": 1.0, "ignore_index": 0},
+        {"logit_adjustment": [3000, 400, 60, 5]},
+    ),
     identities=(
         Identity(
             statement="gamma=0 equals softmax_cross_entropy",

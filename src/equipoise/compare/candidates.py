@@ -56,7 +56,7 @@ class Candidate:
 
 def candidates(kind: Kind) -> dict[str, Candidate]:
     """All candidates for a kind of problem by name: plain cross-entropy first, the remedies around it last."""
-    cards = {card.name: card for card in CARDS if kind in card.problems}
+    cards = {card.name: card for card in CARDS if kind in card.problems and card.kind != "heads"}
     plain = cards.pop("softmax_cross_entropy" if kind == "multiclass" else "sigmoid_cross_entropy")
     return {
         YARDSTICK: _candidate(YARDSTICK, f"plain cross-entropy ({plain.name}): the yardstick", plain),

@@ -126,7 +126,7 @@ def sigmoid_values(
     if not is_zero(gamma):
         against = torch.where(votes_positive, negative, positive)
         with_it = torch.where(votes_positive, positive, negative)
-        loss = torch.exp(gamma * (_log_mix(against, with_it, distance) - log_norm)) * loss
+        loss = torch.exp(gamma * (log_mix(against, with_it, distance) - log_norm)) * loss
     return loss
 
 
@@ -135,7 +135,7 @@ def _product(weight: Tensor, distance: Tensor) -> Tensor:
     return torch.where(weight == 0, torch.zeros_like(distance), weight * distance)
 
 
-def _log_mix(against: Tensor, with_it: Tensor, distance: Tensor) -> Tensor:
+def log_mix(against: Tensor, with_it: Tensor, distance: Tensor) -> Tensor:
     """`log(u + v * exp(-a))` for the target's weights u against and v = 1 - u with the vote.
 
     For a soft target it is written `log u - logsigmoid(a - log(v / u))`, whose derivatives are finite however large `a`

@@ -32,11 +32,11 @@ PLAIN_OR_NONE = {*PLAIN, type(None)}
 NUMBERS = {float, int, bool, str}
 
 
-def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """Registers an operator for the CPU; `fake` tells the compiler the shapes and dtypes of its results."""
+def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], place: str = "CPU") -> Any:
+    """Registers an operator for a dispatch key; `fake` tells the compiler the shapes and dtypes of its results."""
     name = schema.partition("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-    LIBRARY.impl(name, implementation, "CPU")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, implementation, place)  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equipoise::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.equipoise, name).default
 
@@ -144,6 +144,11 @@ def run(kernel: Kernel, input: Tensor, tensors: Tensors, options: Options) -> Te
         return None
 
 
+def several_at_once(upstream: Tensor) -> bool:
+    """Whether an upstream gradient stands for many: under `vmap`, or in `autograd.grad` with `is_grads_batched`."""
+    return torch._C._are_functorch_transforms_active() or torch._C._dispatch_keys(upstream).has("Batched")
+
+
 def _way(kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]:
     """The operator where somebody watches (the compiler, a dispatch mode, the profiler), else what it calls: the way
     there is longer than a small loss.
@@ -184,7 +189,7 @@ class _Fused(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if torch.is_grad_enabled():
             gradient = _differentiable(ctx, upstream)
-        elif torch._C._are_functorch_transforms_active():  # several upstream gradients at once
+        elif several_at_once(upstream):
             gradient = _again(ctx, None)
             gradient = gradient * _beside(upstream, gradient)
         elif ctx.is_half:

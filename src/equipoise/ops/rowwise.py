@@ -72,7 +72,7 @@ def eager_softmax_loss(
     class_weight, sample_weight = (as_dtype(weight, dtype) for weight in (class_weight, sample_weight))
     kept = None
     if target.is_floating_point():
-        weighed = _smooth(target.to(dtype), smoothing, class_weight, dim)
+        weighed = smooth(target.to(dtype), smoothing, class_weight, dim)
         values = soft_rows(scores, weighed, gamma=gamma, dim=dim)
     else:
         index, kept = class_index(target, scores.shape[dim], ignore_index)
@@ -130,26 +130,24 @@ def _index_rows(
     """Each sample's loss."""
     if not is_zero(smoothing):
         one_hot = is_class(scores, index, dim).to(scores.dtype)
-        return soft_rows(scores, _smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim)
+        return soft_rows(scores, smooth(one_hot, smoothing, class_weight, dim), gamma=gamma, dim=dim)
     values = hard_rows(scores, index, gamma=gamma, dim=dim)
     return values if class_weight is None else values * class_weight[index]
 
 
-def _smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
+def smooth(target: Tensor, smoothing: Scalar, class_weight: Tensor | None, dim: int) -> Tensor:
     """Smoothed probabilities times class weights."""
     if not is_zero(smoothing):
         target = target * (1 - smoothing) + smoothing / target.shape[dim]
     if class_weight is None:
         return target
-    return target * class_weight.view([-1 if axis == dim else 1 for axis in range(target.ndim)])
+    return target * _along(class_weight, dim, target.ndim)
 
 
 def is_class(input: Tensor, index: Tensor, dim: int) -> Tensor:
     """One-hot rows, boolean, in the shape of `input` (torch's `one_hot` looks at values, which `vmap` forbids)."""
     classes = torch.arange(input.shape[dim], device=input.device)
-    shape = [1] * input.ndim
-    shape[dim] = -1
-    return classes.view(shape) == index.unsqueeze(dim)
+    return _along(classes, dim, input.ndim) == index.unsqueeze(dim)
 
 
 def hard_rows(input: Tensor, index: Tensor, *, gamma: Scalar, dim: int) -> Tensor:
@@ -193,6 +191,16 @@ def _shifted(input: Tensor, dim: int) -> Tensor:
     """The scores minus their row's largest, so that rows far from 0 lose no digits. The loss is invariant to it."""
     largest = input.detach().amax(dim, keepdim=True)
     return input - torch.where(torch.isfinite(largest), largest, torch.zeros_like(largest))
+
+
+def adjusted(scores: Tensor, added: Tensor, dim: int) -> Tensor:
+    """The scores plus a number for each class; of rows far from 0 that would round away, so they are shifted first."""
+    return _shifted(scores, dim) + _along(added, dim, scores.ndim)
+
+
+def _along(vector: Tensor, dim: int, ndim: int) -> Tensor:
+    """A vector as a view that meets dimension `dim` of `ndim`."""
+    return vector.view([-1 if axis == dim % ndim else 1 for axis in range(ndim)])
 
 
 def _pick(scores: Tensor, chosen: Tensor, dim: int) -> Tensor:
