@@ -31,7 +31,7 @@ from .timing import Patience
 ROWS, WIDTHS = 256, (128, 512, 512, 64)
 SIZES = (2, 8, 40)
 RESULTS = Path(__file__).parent / "results"
-PATIENCE = Patience(2.0, 9, 400)
+SECONDS = 2.0
 PACKAGES = ("torchjd", "gradnorm-pytorch")
 LOSS_ONLY, NORMS = 1.15, 2.5
 """The goals: the time of a step over that of the plain sum; of GradNorm at 40 tasks."""
@@ -177,7 +177,7 @@ def seconds(step: Step, calls: int) -> float:
     return (time.perf_counter() - begin) / calls
 
 
-def timed(method: Method, tasks: int) -> dict[str, Any]:
+def timed(method: Method, tasks: int, patience: Patience) -> dict[str, Any]:
     """The method's step over the plain one; what stands in the JSON file."""
     names = [f"task_{index}" for index in range(tasks)]
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ def timed(method: Method, tasks: int) -> dict[str, Any]:
     except ImportError as error:
         return {**entry, "status": f"not installed: {error}"}
     other = step_of(plain, model, names)
-    mine, theirs, _ = timing.time_in_turn(lambda n: seconds(one, n), lambda n: seconds(other, n), PATIENCE)
+    mine, theirs, _ = timing.time_in_turn(lambda n: seconds(one, n), lambda n: seconds(other, n), patience)
     return {**entry, "status": "timed", **timing.summary(mine, theirs)}
 
 
@@ -230,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tasks", type=int, metavar="N", choices=SIZES, help="one size (default: all)")
     parser.add_argument("--only", metavar="PATTERN", default="", help="methods whose name holds PATTERN")
     parser.add_argument("--maker", metavar="NAME", default="", help="methods of this package")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="for each (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of torch (default: 2)")
     parser.add_argument(
         "--out", type=Path, default=RESULTS, metavar="DIR", help="where to write (default: %(default)s)"
@@ -247,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen.out.mkdir(parents=True, exist_ok=True)
     for tasks in [chosen.tasks] if chosen.tasks else SIZES:
         for method in (method for method in methods if chosen.only in method.name and chosen.maker in method.maker):
-            found[method.name, tasks] = timed(method, tasks)
+            found[method.name, tasks] = timed(method, tasks, Patience(chosen.seconds, 9, 2000))
             results = {"format": 1, "machine": box, "entries": [found[key] for key in order if key in found]}
             path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
