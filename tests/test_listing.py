@@ -116,6 +116,7 @@ def test_formulas_are_plain_letters(card: Any) -> None:
         (r"e^{-(a + b)}", "e^(-(a + b))"),
         (r"\bar\kappa \le 1", "κ̄ ≤ 1"),
         (r"\mathrm{softmax}(z)", "softmax(z)"),
+        (r"w_t \lVert\nabla_W L_t\rVert \to \bar G", "w_t ‖∇_W L_t‖ → G\u0304"),
         (r"\alpha\beta\gamma\mu\sigma", "αβγμσ"),
     ],
 )

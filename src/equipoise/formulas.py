@@ -35,6 +35,7 @@ LETTERS = {
     "to": "→",
     "infty": "∞",
     "partial": "∂",
+    "nabla": "∇",
     "ldots": "...",
     "dots": "...",
     "|": "‖",

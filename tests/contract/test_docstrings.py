@@ -12,7 +12,7 @@ from cases import parameters
 from equipoise.catalog import CARDS
 
 PUBLIC = [getattr(equipoise, name) for name in equipoise.__all__]
-CALLED = [method for method in (card.module.forward for card in CARDS) if "Args:" in (method.__doc__ or "")]
+CALLED = [m for m in dict.fromkeys(card.module.forward for card in CARDS) if "Args:" in (m.__doc__ or "")]
 FACTORIES = sorted(
     {card.module.from_labels.__func__ for card in CARDS if hasattr(card.module, "from_labels")},
     key=lambda method: method.__qualname__,

@@ -17,7 +17,7 @@ from ._balancer import Balancer, Call, one_each
 class GradNorm(Balancer):
     r"""Learns weights under which the gradients of all tasks are of one size where they meet, larger for slow tasks.
 
-    $G_t = w_t \lVert \nabla_W L_t \rVert$ is drawn to $\bar G \, r_t^\alpha$, with $\bar G$ the mean over tasks and
+    $G_t = w_t \lVert\nabla_W L_t\rVert$ is drawn to $\bar G \, r_t^\alpha$, with $\bar G$ the mean over tasks and
     $r_t$ the loss over its first value, divided by the mean of that over tasks. The weights are above 0 and add up to
     the number of tasks that are there.
 
@@ -44,7 +44,7 @@ class GradNorm(Balancer):
         ['log_weight.depth', 'log_weight.normals']
 
     Differs from:
-        The gradient of a weight is taken by its formula, $\mathrm{sign}(G_t - \bar G r_t^\alpha) \lVert \nabla_W L_t
+        The gradient of a weight is taken by its formula, $\mathrm{sign}(G_t - \bar G r_t^\alpha) \lVert\nabla_W L_t
         \rVert$, so that nothing is differentiated twice and nothing of it reaches the model. It moves the logarithm
         of the weight, which therefore stays above 0.
 
@@ -124,7 +124,7 @@ CARD = Card(
     problems=frozenset({"tasks"}),
     op_family="scalars",
     paper='Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing", ICML 2018, eq. 1-2',
-    formula=r"w_t \lVert \nabla_W L_t \rVert \to \bar G \, r_t^\alpha",
+    formula=r"w_t \lVert\nabla_W L_t\rVert \to \bar G \, r_t^\alpha",
     required={"tasks": ["a", "b", "c"], "shared": [torch.ones(2)]},
     samples=({}, {"alpha": 0.5}),
     use_when="tasks share a trunk, their gradients differ in size, and a backward pass to one layer for each is cheap",

@@ -79,8 +79,9 @@ class DynamicTaskPrioritization(Balancer):
             losses: a loss by task, each a scalar; a task that is left out is absent. Or a vector in the order of the
                 tasks.
             kpis: how well tasks do in this batch, in [0, 1] or as `(correct, count)`; the averages are updated before
-                the weights are made. Ignored in `eval()`, and of absent tasks.
+                the weights are made. Ignored in `eval()`, and of absent tasks. Default: `None`.
             mask: whether each task is there, by task or in their order. A tensor is read, for which a GPU waits.
+                Default: `None`.
 
         Returns:
             A scalar, float32 or float64; a differentiable 0 where all tasks are absent.
