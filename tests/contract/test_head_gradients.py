@@ -238,6 +238,16 @@ def test_autocast_changes_nothing(card, sample):
                 assert_equal(cast.detach(), plain.detach(), rtol=0, what=call.name)
 
 
+@each_head("mixed precision")
+def test_autocast_changes_nothing_for_the_plain_form_either(card):
+    call = head_call(card, "typical").to(torch.float32)
+    rows, weight, _ = call.inputs.values()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = torch.func.vmap(lambda row, target: card.function(row[None], weight, target[None]))(rows, call.target)
+    plain = torch.func.vmap(lambda row, target: card.function(row[None], weight, target[None]))(rows, call.target)
+    assert_equal(value, plain, rtol=0, what="values")
+
+
 @each_head_sample("mixed precision")
 def test_a_loss_scale_keeps_float16_gradients_alive(card, sample):
     """The mean's gradient over many rows is below float16's range; times 2^16 it is not, unless rounded before."""

@@ -67,6 +67,22 @@ def test_chunks_of_any_size_give_the_same(card, sample):
             assert_gradients(gradients, expected_gradients, **CLOSE)
 
 
+@each_head_sample("the size of a chunk changes nothing")
+def test_each_value_meets_its_own_upstream_gradient(card, sample):
+    size = "chunk_rows" if is_softmax(card) else "chunk_labels"
+    call = head_call(card, "typical", sample)
+    results = []
+    for chunk in (2, 1000):
+        module = build(card, {**sample, size: chunk}, reduction="none")
+
+        def directed(*tensors, module=module, **batch):
+            values = module(*tensors, **batch)
+            return values * torch.arange(1.0, values.numel() + 1).reshape(values.shape).sin()
+
+        results.append(evaluate(directed, call))
+    assert_gradients(results[0][1], results[1][1], **CLOSE)
+
+
 @each_head_sample("module equals function")
 def test_module_equals_function(card, sample):
     for call in fitting_calls(card, sample):

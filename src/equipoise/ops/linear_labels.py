@@ -71,7 +71,7 @@ def eager_linear_sigmoid(
 def one_hot(labels: Tensor, first: int, width: int) -> Tensor:
     """Which of the labels from `first` on are on, boolean `[N, width]`."""
     place = labels.to(torch.int64) - first
-    place = torch.where((labels >= 0) & (place >= 0) & (place < width), place, torch.full_like(place, width))
+    place = torch.where((place >= 0) & (place < width), place, torch.full_like(place, width))
     on = torch.zeros(*place.shape[:-1], width + 1, dtype=torch.bool, device=labels.device)
     return on.scatter(-1, place, torch.ones_like(place, dtype=torch.bool))[..., :width]
 
