@@ -88,7 +88,7 @@ def as_log_priors(value: Vector) -> Tensor:
                 "`logit_adjustment` must hold finite log priors, which are at most 0, or class counts, which are "
                 f"integers; got floating-point {float(numbers.min()):g} to {float(numbers.max()):g}"
             )
-        return numbers.to(torch.float64)
+        return checks.vector("logit_adjustment", value, torch.float64)  # from a list with all its digits
     try:
         return log_priors(numbers)
     except ValueError as error:

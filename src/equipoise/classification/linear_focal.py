@@ -392,8 +392,8 @@ SOFTMAX_CARD = Card(
         "(gamma=0), focal, weighted by class or adjusted by log priors"
     ),
     avoid_when=(
-        "the scores are needed anyway (for accuracy, say), or are few: softmax_focal then does the same with one "
-        "matrix product less to think of"
+        "the scores are needed anyway (for the accuracy of every step, say), or are few: softmax_focal of the scores "
+        "is then as good"
     ),
     samples=(
         {},
