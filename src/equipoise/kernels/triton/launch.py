@@ -14,6 +14,8 @@ from . import blocks
 
 Operand = tuple[Tensor | None, int, int]
 
+# Multiplications are joined to additions where the kernels say so, whatever the version of Triton would do.
+COMPILED = {"enable_fp_fusion": False}
 SUMS = 4096  # partial sums that one program adds up
 BLOCK, WARPS = 2048, 4  # 16 elements to a thread
 STEP = 16  # sizes that this divides are read 16 bytes at a time
@@ -33,7 +35,7 @@ def power_of_two(least: int) -> int:
 def run(kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
     """Launches so many programs of a kernel."""
     if programs:
-        kernel[(programs,)](*arguments, enable_fp_fusion=False, **options)
+        kernel[(programs,)](*arguments, **COMPILED, **options)
 
 
 def on(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -353,6 +353,6 @@ def tile(classes: int, rows: int, side_by_side: bool, smooth: bool) -> tuple[int
     """
     block = min(launch.power_of_two(classes), MOST_SMOOTH if smooth else MOST)
     if not side_by_side:
-        block = min(block, 64)
+        block = min(block, 16)
     count = max(1, min(FEWEST // block, launch.power_of_two(rows)))
     return count, block, max(1, min(count * block // 512, 32))
