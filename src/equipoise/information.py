@@ -1,4 +1,4 @@
-"""What `equipoise info` shows: versions, the machine, the CPU kernels and the extras."""
+"""What `equipoise info` shows: versions, the machine, the kernels and the extras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy
 import torch
 
 from . import __version__
-from .kernels import Status, status
+from .kernels import GPUStatus, Status, gpu_status, status
 from .processor import processor_name
 
 WIDTH = 80
@@ -37,6 +37,7 @@ class Information:
         cores: how many cores there are.
         threads: how many of them torch uses.
         kernels: which path the losses take on the CPU.
+        gpu: which path they take on the GPU.
         extras: for each extra the packages that are missing.
     """
 
@@ -49,6 +50,7 @@ class Information:
     cores: int | None
     threads: int
     kernels: Status
+    gpu: GPUStatus
     extras: dict[str, list[str]]
 
 
@@ -64,6 +66,7 @@ def collect() -> Information:
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         kernels=status(),
+        gpu=gpu_status(),
         extras={extra: _missing(extra) for extra in EXTRAS},
     )
 
@@ -87,6 +90,8 @@ def as_lines(facts: Information) -> str:
         shown.append(("threads", kernels.threads))
     if kernels.path:
         shown.append(("library", kernels.path))
+    device = f" ({facts.gpu.device})" if facts.gpu.device else ""
+    shown.append(("gpu", f"{facts.gpu.active}: {facts.gpu.reason}{device}"))
     for extra, missing in facts.extras.items():
         shown.append(("extra", f"{extra}: {'missing ' + ', '.join(missing) if missing else 'installed'}"))
     return "\n".join(_line(label, text) for label, text in shown)

@@ -95,9 +95,13 @@ def _pool() -> int | None:
         return None
 
 
+# Whether the whole process is to compute in plain torch.
+_forced = os.environ.get("EQUIPOISE_EAGER", "0") not in ("", "0")
+
+
 def _load() -> tuple[ctypes.CDLL | None, Status]:
     """Find and load the library, as the environment says."""
-    if os.environ.get("EQUIPOISE_EAGER", "0") not in ("", "0"):
+    if _forced:
         return None, Status("eager", "EQUIPOISE_EAGER is set")
     named = os.environ.get("EQUIPOISE_LIBRARY")
     path = Path(named) if named else _FILE
@@ -176,6 +180,11 @@ def eager() -> Iterator[None]:
 def is_active() -> bool:
     """Whether a loss may call the library, here and now."""
     return _loaded and not (_any_eager and _thread.depth > 0)
+
+
+def is_eager() -> bool:
+    """Whether plain torch is asked for, here and now, on the CPU and on a GPU."""
+    return _forced or (_any_eager and _thread.depth > 0)
 
 
 def status() -> Status:

@@ -161,11 +161,28 @@ def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return loss, gradient
 
 
+def _on_gpu(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    from ..kernels.triton import elementwise as kernels
+
+    target, mask, weight, pos_weight, alpha_positive, alpha_negative, divisor, *options, gradient_wanted = rest
+    reduction = options[-2]
+    if divisor is None and reduction == "mean_positive":
+        kept = keep(target, mask)
+        divisor = kept.sum(dtype=torch.float32 if kept.is_floating_point() else None).clamp_min(1)
+    elif divisor is None and reduction == "mean" and mask is not None:
+        divisor = count(mask, input)
+    tensors = (target, mask, weight, pos_weight, alpha_positive, alpha_negative, divisor)
+    loss, gradient = fused.outputs(input, input.shape, reduction, gradient_wanted)
+    kernels.sigmoid(input, loss, gradient if gradient_wanted else None, *tensors, *options)
+    return loss, gradient
+
+
 KERNEL = fused.kernel(
     "sigmoid_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? pos_weight,"
     " Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor, Tensor? upstream, float positive,"
     " float negative, float gamma, float smoothing, str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
     _native,
+    _on_gpu,
     _allocate,
     eager_sigmoid_loss,
 )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import native
+from ..kernels import triton as gpu
 
 Tensors = tuple[Any, ...]  # each a tensor or None
 Options = tuple[Any, ...]
@@ -32,11 +33,28 @@ PLAIN_OR_NONE = {*PLAIN, type(None)}
 NUMBERS = {float, int, bool, str}
 
 
-def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], place: str = "CPU") -> Any:
-    """Registers an operator for a dispatch key; `fake` tells the compiler the shapes and dtypes of its results."""
+def register(
+    schema: str,
+    implementation: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    place: str = "CPU",
+    on_gpu: Callable[..., Any] | None = None,
+) -> Any:
+    """Registers an operator for a dispatch key; `fake` tells the compiler the shapes and dtypes of its results.
+
+    Args:
+        schema: name, arguments and results.
+        implementation: what computes them.
+        fake: what tells their shapes and dtypes.
+        place: the dispatch key of the implementation.
+        on_gpu: what computes them on CUDA tensors, where that is something else.
+    """
     name = schema.partition("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     LIBRARY.impl(name, implementation, place)  # type: ignore[no-untyped-call]
+    if on_gpu is not None:
+        LIBRARY.impl(name, on_gpu, "CUDA")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equipoise::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.equipoise, name).default
 
@@ -48,17 +66,20 @@ class Kernel:
     Attributes:
         operator: the registered operator.
         implementation: what the operator calls on the CPU.
+        on_gpu: what it calls on a GPU.
         eager: the loss in plain torch.
     """
 
     operator: Callable[..., tuple[Tensor, Tensor]]
     implementation: Callable[..., tuple[Tensor, Tensor]]
+    on_gpu: Callable[..., tuple[Tensor, Tensor]]
     eager: Callable[..., Tensor]
 
 
 def kernel(
     schema: str,
     implementation: Callable[..., tuple[Tensor, Tensor]],
+    on_gpu: Callable[..., tuple[Tensor, Tensor]],
     fake: Callable[..., tuple[Tensor, Tensor]],
     eager: Callable[..., Tensor],
 ) -> Kernel:
@@ -67,7 +88,7 @@ def kernel(
     That is its second result, or what a further call computes, which takes the upstream gradient along: for half
     precision, and for calls that asked for no gradient.
     """
-    operator = register(schema, implementation, fake)
+    operator = register(schema, implementation, fake, on_gpu=on_gpu)
     upstream_at = [argument.name for argument in operator._schema.arguments].index("upstream")
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -88,7 +109,7 @@ def kernel(
         return gradient, *(None,) * (upstream_at + len(ctx.options) + 1)
 
     torch.library.register_autograd(operator, backward, setup_context=set_up, lib=LIBRARY)
-    return Kernel(operator, implementation, eager)
+    return Kernel(operator, implementation, on_gpu, eager)
 
 
 def outputs(input: Tensor, losses: Sequence[int], reduction: str, gradient: bool) -> tuple[Tensor, Tensor]:
@@ -104,11 +125,14 @@ def outputs(input: Tensor, losses: Sequence[int], reduction: str, gradient: bool
 
 
 def fits(input: Tensor, tensors: Tensors) -> bool:
-    """Whether the kernels can take these tensors: plain ones on the CPU, no gradient but the input's, no transform."""
-    if not (input.is_cpu and native.is_active()):
+    """Whether the kernels can take these tensors: plain, on one device, no gradient but the input's, no transform."""
+    on_cpu = input.is_cpu
+    if not (native.is_active() if on_cpu else gpu.takes(input)):
         return False
     for other in tensors:
-        if other is not None and (other.requires_grad or not other.is_cpu):
+        if other is not None and (
+            other.requires_grad or not (other.is_cpu if on_cpu else other.device == input.device)
+        ):
             return False
     return torch.compiler.is_compiling() or (
         type(input) in PLAIN
@@ -130,8 +154,8 @@ def run(kernel: Kernel, input: Tensor, tensors: Tensors, options: Options) -> Te
         return None
     if not NUMBERS.issuperset(map(type, options)):
         scalars = [option for option in options if isinstance(option, Tensor)]
-        # while nothing is computed yet, an option in a tensor cannot be read
-        if torch.compiler.is_compiling() or not fits(input, tuple(scalars)):
+        # while nothing is computed yet, an option in a tensor cannot be read; a GPU would have to be waited for
+        if torch.compiler.is_compiling() or input.is_cuda or not fits(input, tuple(scalars)):
             return None
         options = tuple(option.item() if isinstance(option, Tensor) else option for option in options)
     wants_gradient = input.requires_grad and torch.is_grad_enabled()
@@ -139,7 +163,7 @@ def run(kernel: Kernel, input: Tensor, tensors: Tensors, options: Options) -> Te
         if wants_gradient and not torch.compiler.is_compiling():
             # the other arguments in one: each of its own would be looked at by torch
             return _apply(input, (kernel, tensors, options))
-        return _way(kernel)(input, *tensors, None, *options, wants_gradient and input.dtype not in HALF)[0]
+        return _way(kernel, input)(input, *tensors, None, *options, wants_gradient and input.dtype not in HALF)[0]
     except native.TargetError:
         return None
 
@@ -149,7 +173,7 @@ def several_at_once(upstream: Tensor) -> bool:
     return torch._C._are_functorch_transforms_active() or torch._C._dispatch_keys(upstream).has("Batched")
 
 
-def _way(kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]:
+def _way(kernel: Kernel, input: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
     """The operator where somebody watches (the compiler, a dispatch mode, the profiler), else what it calls: the way
     there is longer than a small loss.
     """
@@ -158,7 +182,9 @@ def _way(kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]:
         or torch._C._len_torch_dispatch_stack()
         or torch.autograd.profiler._is_profiler_enabled
     )
-    return kernel.operator if watched else kernel.implementation
+    if watched:
+        return kernel.operator
+    return kernel.on_gpu if input.is_cuda else kernel.implementation
 
 
 def _beside(upstream: Tensor, gradient: Tensor) -> Tensor:
@@ -178,7 +204,7 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, call: tuple[Kernel, Tensors, Options]) -> Tensor:
         kernel, tensors, options = call
         ctx.is_half = input.dtype in HALF
-        loss, gradient = _way(kernel)(input, *tensors, None, *options, not ctx.is_half)
+        loss, gradient = _way(kernel, input)(input, *tensors, None, *options, not ctx.is_half)
         ctx.save_for_backward(input, *tensors)
         ctx.kernel, ctx.options = kernel, options
         ctx.gradient = None if ctx.is_half else gradient
@@ -196,8 +222,7 @@ class _Fused(torch.autograd.Function):
             gradient = _again(ctx, upstream)
         else:
             gradient = _again(ctx, None) if gradient is None else gradient
-            if upstream.ndim or upstream.item() != 1:
-                gradient.mul_(_beside(upstream, gradient))
+            _scale(gradient, upstream)
         return gradient, None
 
 
@@ -205,10 +230,20 @@ class _Fused(torch.autograd.Function):
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _Fused).apply
 
 
+def _scale(gradient: Tensor, upstream: Tensor) -> None:
+    """Multiplies the gradient in place; by 1, as nearly always, it is not touched."""
+    if upstream.ndim:
+        gradient.mul_(_beside(upstream, gradient))
+    elif gradient.is_cuda:
+        gpu.multiply(gradient, upstream)
+    elif upstream.item() != 1:
+        gradient.mul_(upstream)
+
+
 def _again(ctx: Any, upstream: Tensor | None) -> Tensor:
     """The gradient, computed once more."""
     score, *tensors = ctx.saved_tensors
-    gradient: Tensor = _way(ctx.kernel)(score, *tensors, upstream, *ctx.options, True)[1]
+    gradient: Tensor = _way(ctx.kernel, score)(score, *tensors, upstream, *ctx.options, True)[1]
     return gradient
 
 

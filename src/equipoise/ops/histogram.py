@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import Scalar, is_zero
 from ..kernels import calls, native
+from ..kernels import triton as gpu
 from ..reduction import compute_dtype, keep, reduce
 from . import fused
 from .elementwise import check_probabilities, sigmoid_values
@@ -22,7 +23,7 @@ def ghm_loss(input: Tensor, tensors: fused.Tensors, options: fused.Options) -> T
         tensors: the tensors that `eager_ghm_loss` takes after `input`.
         options: what it takes after them.
     """
-    loss = fused.run(KERNEL, input, tensors, options)
+    loss = fused.run(KERNEL, input, tensors, options) if _can_count(input, options[1]) else None
     if loss is not None:
         return loss
     target, mask, *_ = tensors
@@ -37,7 +38,7 @@ def histogram(input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar, bi
     int64 `[bins + 1]`: float32 stops counting at 2^24.
     """
     values = input.detach()
-    if fused.fits(values, (target, mask)) and not isinstance(mu, Tensor):
+    if _can_count(input, bins) and fused.fits(values, (target, mask)) and not isinstance(mu, Tensor):
         try:
             counts: Tensor = COUNT(values, target, mask, mu, bins)
             return counts
@@ -48,6 +49,11 @@ def histogram(input: Tensor, target: Tensor, mask: Tensor | None, mu: Scalar, bi
     base, norm = _base_and_norm(values, target, mask, mu)
     broken = (~torch.isfinite(keep(base, mask))).sum()
     return torch.cat([bin_counts(bin_index(norm, bins), mask, bins), broken.view(1)])
+
+
+def _can_count(input: Tensor, bins: int) -> bool:
+    """Whether the kernels have places enough for so many bins."""
+    return not input.is_cuda or bins <= gpu.MOST_BINS
 
 
 def eager_ghm_loss(
@@ -157,11 +163,29 @@ def _native_counts(input: Tensor, target: Tensor, mask: Tensor | None, mu: float
     return counts
 
 
+def _on_gpu(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    from ..kernels.triton import histogram as kernels
+
+    *arguments, gradient_wanted = rest
+    loss, gradient = fused.outputs(input, input.shape, rest[-3], gradient_wanted)
+    kernels.ghm(input, loss, gradient if gradient_wanted else None, *arguments)
+    return loss, gradient
+
+
+def _counts_on_gpu(input: Tensor, target: Tensor, mask: Tensor | None, mu: float, bins: int) -> Tensor:
+    from ..kernels.triton import histogram as kernels
+
+    counts = input.new_empty(bins + 1, dtype=torch.int64)
+    kernels.ghm_counts(input, counts, target, mask, mu, bins)
+    return counts
+
+
 KERNEL = fused.kernel(
     "ghm_loss(Tensor input, Tensor target, Tensor? mask, Tensor? weight, Tensor? factor, Tensor? divisor,"
     " Tensor? upstream, float mu, int bins, bool all_bins, str reduction, float scale, bool gradient)"
     " -> (Tensor, Tensor)",
     _native,
+    _on_gpu,
     _allocate,
     eager_ghm_loss,
 )
@@ -169,4 +193,5 @@ COUNT = fused.register(
     "ghm_counts(Tensor input, Tensor target, Tensor? mask, float mu, int bins) -> Tensor",
     _native_counts,
     _allocate_counts,
+    on_gpu=_counts_on_gpu,
 )

@@ -53,7 +53,7 @@ def register(
 
     Its derivative, for torch.compile and torch.export, is what the forward pass computed or a further call does.
     """
-    operator = fused.register(schema, _plainly(implementation), fake, "CompositeExplicitAutograd")
+    operator = fused.register(schema, _plainly(implementation), fake, place="CompositeExplicitAutograd")
     name = schema.partition("(")[0]
     head = HEADS[name] = Head(name, operator, _plainly(eager), tensors)
 

@@ -229,11 +229,25 @@ def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return loss, gradient
 
 
+def _on_gpu(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    from ..kernels.triton import rowwise as kernels
+
+    target, class_weight, target_weight, sample_weight, divisor, *options, gradient_wanted = rest
+    ignore_index, reduction = options[-3:-1]
+    if divisor is None and reduction == "mean":
+        divisor = row_divisor(target, target.numel(), class_weight, ignore_index)
+    tensors = (target, class_weight, target_weight, sample_weight, divisor)
+    loss, gradient = fused.outputs(input, target.shape, reduction, gradient_wanted)
+    kernels.softmax(input, loss, gradient if gradient_wanted else None, *tensors, *options)
+    return loss, gradient
+
+
 KERNEL = fused.kernel(
     "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
     " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
     " bool gradient) -> (Tensor, Tensor)",
     _native,
+    _on_gpu,
     _allocate,
     eager_softmax_loss,
 )
