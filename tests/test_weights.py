@@ -337,3 +337,18 @@ def test_prior_bias_is_the_logit_of_pi(pi):
 def test_bad_pi_is_named(pi):
     with pytest.raises(ValueError, match="`pi`"):
         prior_bias(pi)
+
+
+def test_log_priors_are_the_logs_of_the_shares_times_tau():
+    priors = equipoise.log_priors([700, 250, 50])
+    assert priors.dtype == torch.float64
+    torch.testing.assert_close(priors.exp(), torch.tensor([0.7, 0.25, 0.05], dtype=torch.float64))
+    torch.testing.assert_close(equipoise.log_priors([700, 250, 50], tau=2.0), 2 * priors)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tau", "name"), [([3, 0], 1.0, "counts"), ([3, -1], 1.0, "counts"), ([3], -1.0, "tau")]
+)
+def test_log_priors_need_samples_of_every_class(counts, tau, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        equipoise.log_priors(counts, tau=tau)
