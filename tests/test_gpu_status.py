@@ -14,6 +14,7 @@ import torch
 from equipoise import kernels
 from equipoise.kernels import native
 from equipoise.kernels import triton as gpu
+from equipoise.ops import histogram
 
 ROOT = Path(__file__).parents[1]
 H100 = torch.device("cuda", 0)
@@ -107,6 +108,13 @@ def test_the_kernels_take_scores_on_a_gpu_but_not_in_float64(one_gpu, dtype) -> 
     assert not gpu.takes(torch.zeros(1, dtype=dtype))
     with kernels.eager():
         assert not gpu.takes(scores)
+
+
+def test_more_bins_than_a_program_can_count_go_through_the_eager_form() -> None:
+    scores = OnGPU(torch.float32)
+    assert histogram._can_count(scores, gpu.MOST_BINS)
+    assert not histogram._can_count(scores, gpu.MOST_BINS + 1)
+    assert histogram._can_count(torch.zeros(1), gpu.MOST_BINS + 1)
 
 
 class OnGPU:

@@ -207,6 +207,23 @@ def test_nothing_kept_is_a_differentiable_zero(empty):
     assert (gradient == 0).all()
 
 
+def test_a_mean_over_weights_of_nothing_is_zero_whatever_the_scores():
+    scores, target = torch.tensor([[torch.nan, 1.0], [torch.inf, 0.0]]), torch.tensor([0, 1])
+    weight = placed(torch.zeros(2))
+    value, _ = called(lambda x, y: equipoise.softmax_focal_loss(x, y, weight=weight), scores, target)
+    assert value == 0
+
+
+def test_a_mean_over_positives_divides_by_one_where_there_are_none():
+    scores = torch.linspace(-2, 2, 5)
+    value, gradient = called(
+        lambda x, y: equipoise.sigmoid_focal_loss(x, y, reduction="mean_positive"), scores, torch.zeros(5)
+    )
+    total, slope = called(lambda x, y: equipoise.sigmoid_focal_loss(x, y, reduction="sum"), scores, torch.zeros(5))
+    assert value == total > 0
+    assert torch.equal(gradient, slope)
+
+
 def test_a_class_that_does_not_exist_is_nan_and_has_no_gradient():
     """On a GPU nobody looks at values on the way; on the CPU the plain form says what is wrong before."""
     from equipoise.kernels.triton import rowwise
@@ -249,6 +266,31 @@ def test_norms_on_an_edge_belong_to_the_bin_above(bins):
     assert counts.cpu().tolist() == [*expected.tolist(), 0]
 
 
+@pytest.mark.parametrize(("norm", "bins"), [(0.45454544, 11), (0.45, 20)])
+def test_norms_just_below_an_edge_belong_to_the_bin_below(norm, bins):
+    """In float32 the product with the number of bins is rounded onto the edge."""
+    from equipoise.ops.histogram import histogram
+
+    norm = torch.tensor([norm])
+    assert norm * bins == (norm * bins).round() > norm.double() * bins
+    counts = histogram(*placed((torch.zeros(1), 0.5 - norm)), None, 0.0, bins)
+    assert counts[: int(norm.double() * bins) + 1].tolist()[-1] == 1
+
+
+def test_each_counting_program_takes_blocks_far_apart(monkeypatch):
+    from equipoise.kernels.triton import histogram as kernels_of_histogram
+    from equipoise.ops.histogram import histogram
+
+    monkeypatch.setattr(kernels_of_histogram, "COUNTERS", 2)
+    draw = Draw(11, torch.float32)
+    scores, target = placed((draw.scores(5 * 2048 + 3), draw.yes_or_no(5 * 2048 + 3)))
+    with nobody_waits():
+        counts = histogram(scores, target, None, 0.0, 4)
+    with kernels.eager():
+        expected = histogram(scores, target, None, 0.0, 4)
+    assert torch.equal(counts, expected)
+
+
 def test_losses_that_are_not_finite_are_counted():
     from equipoise.ops.histogram import histogram
 
@@ -259,9 +301,9 @@ def test_losses_that_are_not_finite_are_counted():
     assert counts.cpu().tolist() == [2, 0, 1, 2, 2]
 
 
-def test_more_bins_than_a_program_can_count_go_through_the_eager_form():
+def test_as_many_bins_as_a_program_can_count():
     scores, target = torch.linspace(-5, 5, 100), torch.arange(100) % 2
-    bins = gpu.MOST_BINS + 1
+    bins = gpu.MOST_BINS
     value, _ = called(lambda x, y: equipoise.ghm_c_loss(x, y, bins=bins), scores, target)
     with kernels.eager():
         expected = equipoise.ghm_c_loss(scores, target, bins=bins)

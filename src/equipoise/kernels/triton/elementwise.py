@@ -42,8 +42,6 @@ def sigmoid_kernel(
     kept = live
     if kinds[0] != ABSENT:
         kept = live & (read(mask, first, lane, live, 0.0, kinds[0]) != 0.0)
-        z = tl.where(kept, z, 0.0)
-        y = tl.where(kept, y, 0.0)
     positive *= read(alpha_positive, first, lane, live, 1.0, kinds[3])
     negative *= read(alpha_negative, first, lane, live, 1.0, kinds[4])
     times_positive = read(pos_weight, first, lane, live, 1.0, kinds[2])

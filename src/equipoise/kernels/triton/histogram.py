@@ -70,12 +70,12 @@ def count_kernel(
     not_finite = tl.zeros([block], tl.int32)
     first = tl.program_id(0).to(tl.int64) * block
     while first < size:
-        _lane, _live, kept, value, _slope, index = measure(
+        _lane, _live, _kept, value, _slope, index = measure(
             scores, target, mask, first, size, mu, bins, mask_kind, hard, regression, block
         )
         found += tl.histogram(index, slots)
         if broken:
-            not_finite += (kept & ~(value <= LARGEST)).to(tl.int32)
+            not_finite += (~(value <= LARGEST)).to(tl.int32)
         first += tl.num_programs(0).to(tl.int64) * block
     tl.atomic_add(counts + slot, found.to(tl.int64), mask=(slot < bins) & (found > 0), sem="relaxed")
     if broken:

@@ -79,7 +79,6 @@ def soft_focal(z, positive, negative, pos_weight, gamma, focus: tl.constexpr, we
             slope = q * tl.fma(q, ce_slope, (2.0 * turn) * zero_wins(near * far, ce))
         else:
             minus_log_q = log_norm - tl.log(tl.fma(with_it, e, against))
-            minus_log_q = tl.where(against == 0.0, distance + log_norm, minus_log_q)
             ratio = tl.where(q > 0.0, near * (far / q), 1.0)  # near * far / q
             modulator = exp_of_minus(gamma * minus_log_q)
             value = modulator * ce
