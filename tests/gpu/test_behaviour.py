@@ -35,7 +35,8 @@ def examples(dtype=torch.float32):
     }
 
 
-EACH = pytest.mark.parametrize("name", examples())
+# the names alone: where there is no GPU the tests are collected all the same
+EACH = pytest.mark.parametrize("name", ["sigmoid", "sigmoid, none", "softmax", "softmax, none", "ghm_c", "ghm_r"])
 
 
 @EACH

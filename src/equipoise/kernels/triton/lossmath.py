@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
-LARGEST = tl.constexpr(3.40282347e38)
+LARGEST = tl.constexpr(3.4028234663852886e38)  # a larger constant would be a float64
 INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 
