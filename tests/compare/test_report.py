@@ -190,7 +190,7 @@ def test_less_may_be_better() -> None:
     [
         ("stratified", "a stratified split (60 % training"),
         ("group", "keeps the rows of one CASE together (60 %"),
-        ("time", "a stretch of time by CASE whose latest rows are for test (60 %"),
+        ("time", "a stretch of time by CASE of its own for test, and trains on what was before (20 % of the rows"),
     ],
 )
 def test_the_split_is_told(split: str, words: str) -> None:
