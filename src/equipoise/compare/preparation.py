@@ -24,8 +24,6 @@ from .tasks import target
 FEWEST_TEST_ROWS = 20
 # The same for classes, of which retrieval tests a few at a time.
 FEWEST_TEST_CLASSES = 10
-# How many seeds are looked at for the fewest test rows where splits are uneven.
-MOST_LOOKS = 200
 # A part of the rows that is meant to be a fifth, and is this much less or more, is worth a warning.
 UNEVEN = 2.0
 
@@ -60,7 +58,7 @@ def prepare(request: Request) -> Study:
     order = order_of(source.frame.iloc[posed.rows], request)
     retrieves = posed.kind == "retrieval"
     look = _classes_of_parts if retrieves else _rows_of_parts
-    test_rows, train_rows = look(posed, order, request.seeds)
+    test_rows, train_rows = look(posed, order)
     counted, thin = (tuple(range(len(test_rows))), _few(posed)) if retrieves else counted_classes(posed, test_rows)
     batch_size = batches.batch_size(train_rows) if retrieves else None
     plan = training.budget(request.model, train_rows, request.epochs, request.device, batch_size)
@@ -167,11 +165,9 @@ def about_order(order: splits.Order | None) -> list[str]:
     return [f"test rows are later than training rows by {order.column!r} ({groups} moments); the column is no feature"]
 
 
-def _rows_of_parts(posed: Problem, order: splits.Order | None, seeds: int) -> tuple[tuple[int, ...], int]:
+def _rows_of_parts(posed: Problem, order: splits.Order | None) -> tuple[tuple[int, ...], int]:
     """The fewest test rows of each class on any seed, and the training rows of the first."""
-    # Stratified splits are alike in this.
-    looks = 1 if order is None else min(seeds, MOST_LOOKS)
-    cuts = [splits.split(posed, seed, order) for seed in range(looks)]
+    cuts = splits.looked_at(posed, order)
     for seed, cut in enumerate(cuts):
         for name, rows in (("training", cut.train), ("validation", cut.validation), ("test", cut.test)):
             if (_per_class(posed, rows) > 0).sum() < min(2, len(posed.classes)):
@@ -186,8 +182,7 @@ def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
     """A warning where few or uneven groups make parts of other sizes than were meant."""
     if order is None or order.by != "group":
         return []
-    cuts = [splits.split(posed, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
-    tests = [len(cut.test) / len(posed.rows) for cut in cuts]
+    tests = [len(cut.test) / len(posed.rows) for cut in splits.looked_at(posed, order)]
     if min(tests) >= splits.TEST / UNEVEN and max(tests) <= splits.TEST * UNEVEN:
         return []
     return [
@@ -196,7 +191,7 @@ def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
     ]
 
 
-def _classes_of_parts(posed: Problem, _: splits.Order | None, __: int) -> tuple[tuple[int, ...], int]:
+def _classes_of_parts(posed: Problem, _: splits.Order | None) -> tuple[tuple[int, ...], int]:
     """The rows of each class that are searched where it is a test class, and the training rows of the first seed."""
     classes = len(posed.classes)
     if classes < splitting.FEWEST_CLASSES:

@@ -20,7 +20,7 @@ VALIDATION = 0.2
 TEST = 0.2
 # By time, the seeds' tests share out this last share of the rows.
 LATEST = 0.5
-# Of how many seeds the splits by groups are looked at for their mean size.
+# Of how many seeds uneven splits are looked at.
 MOST_LOOKS = 200
 
 Ints = NDArray[np.int64]
@@ -68,11 +68,16 @@ def overlap(problem: Problem, order: Order | None = None) -> float:
     no two seeds share a test row, and it is more than enough.
     """
     if order is not None and order.by == "group":
-        cuts = [split(problem, seed, order) for seed in range(min(order.seeds, MOST_LOOKS))]
+        cuts = looked_at(problem, order)
         meant = TEST / (1 - VALIDATION - TEST)
         return max(meant, float(np.mean([len(cut.test) / max(len(cut.train), 1) for cut in cuts])))
     validation, test = shares(problem)
     return test / (1 - validation - test)
+
+
+def looked_at(problem: Problem, order: Order | None) -> list[Split]:
+    """The splits that tell how large their parts are: of all seeds, or the first alone where all are alike."""
+    return [split(problem, seed, order) for seed in range(1 if order is None else min(order.seeds, MOST_LOOKS))]
 
 
 def split(problem: Problem, seed: int, order: Order | None = None) -> Split:

@@ -104,7 +104,7 @@ def _counted(
     tasks: Sequence[Task], shares: problem.Problem, order: splits.Order | None, seeds: int
 ) -> tuple[list[Task], int, list[str]]:
     """The tasks with the classes that count in their averages, the training rows of the first seed, and warnings."""
-    cuts = [splits.split(shares, seed, order) for seed in range(min(seeds, preparation.MOST_LOOKS))]
+    cuts = [splits.split(shares, seed, order) for seed in range(min(seeds, splits.MOST_LOOKS))]
     for seed, cut in enumerate(cuts):
         for name, rows in (("training", cut.train), ("validation", cut.validation), ("test", cut.test)):
             for task in tasks:
