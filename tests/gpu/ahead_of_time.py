@@ -63,6 +63,8 @@ def calls() -> Iterator[tuple[str, Callable[[], None]]]:
     for shape in ((4096, 8), (64, 16384), (4, 262144)):
         yield f"softmax {list(shape)} bfloat16", softmax(torch.bfloat16, shape)
     yield "softmax smooth [4, 262144] float32", softmax(torch.float32, (4, 262144), smoothing=0.1)
+    for shape in ((512, 1024), (4, 262144)):
+        yield f"softmax adjusted {list(shape)} float32", softmax(torch.float32, shape, adjusted=True)
     yield "ghm hard float32", ghm(torch.float32, "hard")
     yield "ghm soft bfloat16", ghm(torch.bfloat16, "soft")
     yield "ghm regression float32", ghm(torch.float32, "regression")
@@ -82,12 +84,14 @@ def sigmoid(dtype: torch.dtype, kind: str, gamma: float, gradient: bool) -> Call
     return call
 
 
-def softmax(dtype: torch.dtype, shape: tuple[int, ...], smoothing: float = 0.0) -> Callable[[], None]:
+def softmax(
+    dtype: torch.dtype, shape: tuple[int, ...], smoothing: float = 0.0, adjusted: bool = False
+) -> Callable[[], None]:
     def call() -> None:
         scores = torch.zeros(shape, dtype=dtype)
         target = torch.zeros((shape[0], *shape[2:]), dtype=torch.int64)
         divisor = torch.ones((), dtype=torch.int64)
-        tensors = (target, None, None, None, divisor, None)
+        tensors = (target, None, None, None, divisor, torch.zeros(shape[1]) if adjusted else None, None)
         rowwise.softmax(scores, torch.empty(()), torch.empty_like(scores), *tensors, 2.0, smoothing, -100, "mean", 1.0)
 
     return call

@@ -36,6 +36,8 @@ BUDGET = {
     "softmax [64, 16384] bfloat16: softmax_kernel": 43,
     "softmax [4, 262144] bfloat16: softmax_kernel": 58,
     "softmax smooth [4, 262144] float32: softmax_kernel": 113,
+    "softmax adjusted [512, 1024] float32: softmax_kernel": 63,
+    "softmax adjusted [4, 262144] float32: softmax_kernel": 70,
     "ghm hard float32: count_kernel": 33,
     "ghm hard float32: weigh_kernel": 55,
     "ghm soft bfloat16: count_kernel": 35,
@@ -43,8 +45,14 @@ BUDGET = {
     "ghm regression float32: count_kernel": 52,
     "ghm regression float32: weigh_kernel": 66,
 }
-# How often a row's scores are read: once where it fits a block.
-READS = {"softmax [4, 262144]": 2, "softmax smooth [4, 262144]": 3, "softmax class by class": 2}
+# How often a row's scores are read: once where it fits a block, and once more where they are adjusted.
+READS = {
+    "softmax [4, 262144]": 2,
+    "softmax smooth [4, 262144]": 3,
+    "softmax class by class": 2,
+    "softmax adjusted [512, 1024]": 2,
+    "softmax adjusted [4, 262144]": 3,
+}
 
 
 @pytest.fixture(scope="module", params=[80, 90])

@@ -225,13 +225,37 @@ def test_a_mean_over_positives_divides_by_one_where_there_are_none():
     assert torch.equal(gradient, slope)
 
 
+@pytest.mark.parametrize("most", [16384, 4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_an_adjustment_of_rows_far_from_zero_keeps_its_digits(smoothing, most, monkeypatch):
+    from equipoise.kernels.triton import rowwise
+
+    monkeypatch.setattr(rowwise, "MOST", most)
+    monkeypatch.setattr(rowwise, "MOST_SMOOTH", most)
+    draw = Draw(11, torch.float32)
+    # steps of a 512th are exact beside 2^14
+    near, target = (draw.scores(6, 9) * 512).round() / 512, draw.classes(9, 6)
+    adjustment = placed(-3 * draw.weights(9))
+
+    def loss(x, y):
+        return equipoise.softmax_focal_loss(
+            x, y, label_smoothing=smoothing, logit_adjustment=adjustment, reduction="none"
+        )
+
+    value, gradient = called(loss, near, target)
+    for shift in (2.0**14, -(2.0**14)):
+        moved, slope = called(loss, near + shift, target)
+        torch.testing.assert_close(moved, value, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(slope, gradient, rtol=1e-5, atol=1e-6)
+
+
 def test_a_class_that_does_not_exist_is_nan_and_has_no_gradient():
     """On a GPU nobody looks at values on the way; on the CPU the plain form says what is wrong before."""
     from equipoise.kernels.triton import rowwise
 
     scores, target = placed((torch.randn(3, 4), torch.tensor([1, 4, -1])))
     loss, gradient = torch.empty(3, device=DEVICE), torch.empty_like(scores)
-    rowwise.softmax(scores, loss, gradient, target, *(None,) * 5, 2.0, 0.0, -100, "none", 1.0)
+    rowwise.softmax(scores, loss, gradient, target, *(None,) * 6, 2.0, 0.0, -100, "none", 1.0)
     assert loss.isnan().tolist() == [False, True, True]
     assert (gradient == 0).all(1).tolist() == [False, True, True]
 

@@ -121,7 +121,7 @@ def rows(request, monkeypatch):
 def test_softmax(rows, smoothing, gamma, dtype):
     draw = Draw(6, dtype)
     scores, target = draw.scores(*rows), draw.classes(rows[1], rows[0], *rows[2:])
-    assert_same("softmax", scores, (target, *(None,) * 4), (gamma, smoothing, -100, "mean", 1.0))
+    assert_same("softmax", scores, (target, *(None,) * 5), (gamma, smoothing, -100, "mean", 1.0))
 
 
 @DTYPES
@@ -132,7 +132,7 @@ def test_softmax_with_every_option(rows, reduction, smoothing, dtype):
     classes, batch = rows[1], (rows[0], *rows[2:])
     scores, target = draw.scores(*rows), draw.classes(classes, *batch)
     target = torch.where(draw.mask(*batch), target, torch.full_like(target, -100))
-    tensors = (target, draw.weights(classes), draw.weights(classes), draw.weights(*batch), None)
+    tensors = (target, draw.weights(classes), draw.weights(classes), draw.weights(*batch), None, -draw.weights(classes))
     assert_same("softmax", scores, tensors, (2.0, smoothing, -100, reduction, 1.0))
 
 
@@ -140,7 +140,7 @@ def test_softmax_with_every_option(rows, reduction, smoothing, dtype):
 def test_classes_of_any_integer_type(dtype):
     draw = Draw(8, torch.float32)
     scores, target = draw.scores(9, 8), draw.classes(8, 9).to(dtype)
-    assert_same("softmax", scores, (target, *(None,) * 4), (2.0, 0.0, 3, "mean", 1.0))
+    assert_same("softmax", scores, (target, *(None,) * 5), (2.0, 0.0, 3, "mean", 1.0))
 
 
 # ---- gradient harmonizing ------------------------------------------------------------------------------------

@@ -156,11 +156,12 @@ def softmax_calls(draw: Draw, shape: tuple[int, ...]) -> Iterator[tuple[str, Ten
     rows = (shape[0], *shape[2:])
     scores, target = draw.scores(*shape), draw.classes(classes, *rows)
     ignored = torch.where(draw.mask(*rows), target, torch.full_like(target, -100))
-    plain: Tensors = (target, None, None, None, None)
+    plain: Tensors = (target, None, None, None, None, None)
     for gamma in GAMMAS:
         for smoothing in (0.0, 0.1):
             yield f"gamma {gamma}, smoothing {smoothing}", scores, plain, (gamma, smoothing, -100, "mean", 1.0)
-    weighed: Tensors = (ignored, draw.weights(classes), draw.weights(classes), draw.weights(*rows), None)
+    added = -3 * draw.weights(classes)
+    weighed: Tensors = (ignored, draw.weights(classes), draw.weights(classes), draw.weights(*rows), None, added)
     for reduction in REDUCTIONS:
         for smoothing in (0.0, 0.3):
             yield (
@@ -172,7 +173,9 @@ def softmax_calls(draw: Draw, shape: tuple[int, ...]) -> Iterator[tuple[str, Ten
     for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
         some = (target % 100).to(dtype)
         yield f"{dtype} target", scores, (some, *plain[1:]), (2.0, 0.0, 3, "mean", 1.0)
-    yield "a divisor and a scale", scores, (*plain[:4], torch.tensor(7.0)), (1.7, 0.0, -100, "mean", 3.0)
+    yield "a divisor and a scale", scores, (*plain[:4], torch.tensor(7.0), None), (1.7, 0.0, -100, "mean", 3.0)
+    for smoothing in (0.0, 0.1):
+        yield f"adjusted, smoothing {smoothing}", scores, (*plain[:5], added), (2.0, smoothing, -100, "mean", 1.0)
 
 
 def ghm_calls(draw: Draw, shape: tuple[int, ...]) -> Iterator[tuple[str, Tensor, Tensors, Options]]:

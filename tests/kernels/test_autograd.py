@@ -166,8 +166,8 @@ def test_scores_changed_between_the_passes_are_noticed(name):
 OPERATORS = {
     "sigmoid": lambda x, draw: (draw.yes_or_no(N, C), draw.mask(N, C), draw.weights(C), None, None, None, None, None,
                                 0.25, 0.75, 2.0, 0.1, "mean", 1.0),
-    "softmax": lambda x, draw: (draw.classes(C, N), draw.weights(C), None, draw.weights(N), None, None,
-                                2.0, 0.1, -100, "none", 1.0),
+    "softmax": lambda x, draw: (draw.classes(C, N), draw.weights(C), None, draw.weights(N), None,
+                                -draw.weights(C), None, 2.0, 0.1, -100, "none", 1.0),
     "ghm": lambda x, draw: (draw.yes_or_no(N, C), None, None, None, None, None, 0.0, 10, False, "sum", 1.0),
 }  # fmt: skip
 

@@ -51,9 +51,9 @@ def test_of_any_length(size, level):
         assert_same("sigmoid", scores, (target, *(None,) * 6), (0.25, 0.75, 2.0, 0.0, reduction, 1.0), reduction)
         assert_same("ghm", scores, (target, *(None,) * 4), (0.0, 10, False, reduction, 1.0), reduction)
         rows, classes = draw.scores(3, size), draw.classes(size, 3)
-        assert_same("softmax", rows, (classes, *(None,) * 4), (2.0, 0.0, -100, reduction, 1.0), reduction)
+        assert_same("softmax", rows, (classes, *(None,) * 5), (2.0, 0.0, -100, reduction, 1.0), reduction)
         rows, classes = draw.scores(size, 3), draw.classes(3, size)
-        assert_same("softmax", rows, (classes, *(None,) * 4), (2.0, 0.0, -100, reduction, 1.0), reduction)
+        assert_same("softmax", rows, (classes, *(None,) * 5), (2.0, 0.0, -100, reduction, 1.0), reduction)
 
 
 def layouts(tensor):
@@ -114,7 +114,7 @@ def test_nan_and_infinities_keep_their_meaning_in_rows(gamma, classes, level):
     """The target is the first class. Beside +inf other scores are nothing; the difference of two is NaN; NaN is NaN."""
     scores = torch.cat([torch.tensor(INFINITE), torch.full((len(INFINITE), classes - 3), -3.0)], 1)
     scores[4, 1:], scores[8] = -torch.inf, -torch.inf
-    call = (torch.zeros(len(scores), dtype=torch.int64), *(None,) * 4), (gamma, 0.0, -100, "none", 1.0)
+    call = (torch.zeros(len(scores), dtype=torch.int64), *(None,) * 5), (gamma, 0.0, -100, "none", 1.0)
     value, gradient = natively("softmax", scores, *call)
     expected, _ = eagerly("softmax", scores, *call)
     torch.testing.assert_close(value, expected, equal_nan=True, rtol=1e-5, atol=1e-12)
@@ -149,7 +149,7 @@ def test_what_is_left_out_may_hold_anything(level):
     assert gradient.tolist() == [0, 0, 0, 0, slope.item()]
     for smoothing in (0.0, 0.1):
         rows = torch.stack([bad, torch.arange(5.0)])
-        call = (torch.tensor([-100, 1]), *(None,) * 4), (2.0, smoothing, -100, "mean", 1.0)
+        call = (torch.tensor([-100, 1]), *(None,) * 5), (2.0, smoothing, -100, "mean", 1.0)
         value, gradient = natively("softmax", rows, *call)
         assert value.isfinite()
         assert (gradient[0] == 0).all()
@@ -161,7 +161,7 @@ def test_an_extreme_score_at_any_place_of_a_row(classes, level):
     """The largest score is found wherever it stands: exponentials relative to another one would overflow."""
     scores = torch.zeros(classes, classes)
     scores[range(classes), range(classes)] = 1e4
-    call = (torch.zeros(classes, dtype=torch.int64), *(None,) * 4), (0.0, 0.0, -100, "none", 1.0)
+    call = (torch.zeros(classes, dtype=torch.int64), *(None,) * 5), (0.0, 0.0, -100, "none", 1.0)
     value, _ = natively("softmax", scores, *call)
     assert value.tolist() == [0.0, *[1e4] * (classes - 1)]
 

@@ -11,7 +11,7 @@ from equipoise.kernels import calls
 
 WHOLE = {
     "sigmoid": ((300, 1000), (0.25, 0.75, 2.0, 0.0, "mean", 1.0), 7),
-    "softmax": ((3000, 100), (2.0, 0.1, -100, "mean", 1.0), 5),
+    "softmax": ((3000, 100), (2.0, 0.1, -100, "mean", 1.0), 6),
     "ghm": ((300, 1000), (0.0, 30, False, "mean", 1.0), 5),
 }
 

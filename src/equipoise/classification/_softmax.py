@@ -63,12 +63,10 @@ def softmax_pipeline(
         return rowwise.row_divisor(labels, rows.numel(), class_weight, ignore_index)
 
     divisor, scale = across_ranks(own_divisor, reduction=reduction, sync=sync)
-    if logit_adjustment is not None:
-        added = adjustment(logit_adjustment, num_classes, dtype, scores.device)
-        scores = rowwise.adjusted(scores.to(dtype), added, dim)
+    added = None if logit_adjustment is None else adjustment(logit_adjustment, num_classes, dtype, scores.device)
     return rowwise.softmax_loss(
         scores,
-        (labels, class_weight, target_weight, sample_weight, divisor),
+        (labels, class_weight, target_weight, sample_weight, divisor, added),
         (gamma, smoothing, ignore_index, reduction, scale),
     )
 

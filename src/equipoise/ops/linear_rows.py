@@ -49,7 +49,7 @@ def eager_linear_softmax(
     scores = rows @ linear_weight.to(dtype).t()
     if linear_bias is not None:
         scores = scores + linear_bias.to(dtype)
-    return rowwise.eager_softmax_loss(scores, target, class_weight, None, sample_weight, divisor, *options)
+    return rowwise.eager_softmax_loss(scores, target, class_weight, None, sample_weight, divisor, None, *options)
 
 
 def _chunks(

@@ -46,6 +46,7 @@ def eager_softmax_loss(
     target_weight: Tensor | None,
     sample_weight: Tensor | None,
     divisor: Tensor | None,
+    adjustment: Tensor | None,
     gamma: Scalar,
     smoothing: Scalar,
     ignore_index: int,
@@ -61,6 +62,7 @@ def eager_softmax_loss(
         target_weight: `[C]`, the weight of a sample by its index target; it stays out of the divisor.
         sample_weight: the weight of each sample; it stays out of the divisor.
         divisor: the global divisor of a mean; None: the divisor of these samples.
+        adjustment: `[C]`, added to the scores of each class.
         gamma: focusing exponent, >= 0.
         smoothing: label smoothing in [0, 1].
         ignore_index: the index target of samples to leave out.
@@ -68,7 +70,7 @@ def eager_softmax_loss(
         scale: factor of a scalar.
     """
     dim, dtype = class_dimension(input), compute_dtype(input)
-    scores = input.to(dtype)
+    scores = _adjusted(input.to(dtype), adjustment, dim)
     class_weight, sample_weight = (as_dtype(weight, dtype) for weight in (class_weight, sample_weight))
     kept = None
     if target.is_floating_point():
@@ -193,9 +195,11 @@ def _shifted(input: Tensor, dim: int) -> Tensor:
     return input - torch.where(torch.isfinite(largest), largest, torch.zeros_like(largest))
 
 
-def adjusted(scores: Tensor, added: Tensor, dim: int) -> Tensor:
+def _adjusted(scores: Tensor, adjustment: Tensor | None, dim: int) -> Tensor:
     """The scores plus a number for each class; of rows far from 0 that would round away, so they are shifted first."""
-    return _shifted(scores, dim) + _along(added, dim, scores.ndim)
+    if adjustment is None:
+        return scores
+    return _shifted(scores, dim) + _along(adjustment.to(scores.dtype), dim, scores.ndim)
 
 
 def _along(vector: Tensor, dim: int, ndim: int) -> Tensor:
@@ -223,20 +227,24 @@ def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 
 def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *arguments, gradient_wanted = rest
-    loss, gradient = fused.outputs(input, rest[0].shape, rest[-3], gradient_wanted)
-    calls.softmax(input, loss, gradient if gradient_wanted else None, *arguments)
-    return loss, gradient
+    *tensors, adjustment, upstream, gamma, smoothing, ignore_index, reduction, scale, gradient_wanted = rest
+    scores = input
+    if adjustment is not None:
+        scores = _adjusted(input.to(compute_dtype(input)), adjustment, class_dimension(input))
+    loss, gradient = fused.outputs(scores, rest[0].shape, reduction, gradient_wanted)
+    options = (gamma, smoothing, ignore_index, reduction, scale)
+    calls.softmax(scores, loss, gradient if gradient_wanted else None, *tensors, upstream, *options)
+    return loss, gradient.to(input.dtype)
 
 
 def _on_gpu(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     from ..kernels.triton import rowwise as kernels
 
-    target, class_weight, target_weight, sample_weight, divisor, *options, gradient_wanted = rest
+    target, class_weight, target_weight, sample_weight, divisor, adjustment, *options, gradient_wanted = rest
     ignore_index, reduction = options[-3:-1]
     if divisor is None and reduction == "mean":
         divisor = row_divisor(target, target.numel(), class_weight, ignore_index)
-    tensors = (target, class_weight, target_weight, sample_weight, divisor)
+    tensors = (target, class_weight, target_weight, sample_weight, divisor, adjustment)
     loss, gradient = fused.outputs(input, target.shape, reduction, gradient_wanted)
     kernels.softmax(input, loss, gradient if gradient_wanted else None, *tensors, *options)
     return loss, gradient
@@ -244,8 +252,8 @@ def _on_gpu(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 KERNEL = fused.kernel(
     "softmax_loss(Tensor input, Tensor target, Tensor? class_weight, Tensor? target_weight, Tensor? sample_weight,"
-    " Tensor? divisor, Tensor? upstream, float gamma, float smoothing, int ignore_index, str reduction, float scale,"
-    " bool gradient) -> (Tensor, Tensor)",
+    " Tensor? divisor, Tensor? adjustment, Tensor? upstream, float gamma, float smoothing, int ignore_index,"
+    " str reduction, float scale, bool gradient) -> (Tensor, Tensor)",
     _native,
     _on_gpu,
     _allocate,

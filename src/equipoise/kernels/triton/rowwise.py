@@ -5,7 +5,9 @@ pass by (Milakov, Gimelshein, "Online normalizer calculation for softmax", 2018)
 smoothed ones it is three times.
 
 Of a program's rows `rows` holds what all steps need: the target's class (0 where there is none), which rows are kept,
-which are to be read, and which there are. `shape` is the number of classes and how far apart a row's scores lie.
+which are to be read, and which there are. `shape` is the number of classes and how far apart a row's scores lie;
+`adjustment` what is added to them, and each row's largest score, from which that is counted (one more pass): of a row
+far from 0 it would round away.
 """
 
 import math
@@ -38,14 +40,29 @@ def exponentials(z, shift):
 
 
 @triton.jit
-def load_scores(scores, rows, shape, start, block: tl.constexpr):
+def load_scores(scores, rows, shape, adjustment, start, block: tl.constexpr):
     """A block of classes from `start` on, -infinity where nothing is read, and the classes' numbers."""
     _target, _kept, needed, _inside = rows
     classes, class_stride = shape
+    added, peak = adjustment
     place = start + tl.arange(0, block)
     live = needed[:, None] & (place < classes)[None, :]
     pointers = scores[:, None] + place.to(tl.int64)[None, :] * class_stride
-    return tl.load(pointers, mask=live, other=-INFINITY).to(tl.float32), place
+    z = tl.load(pointers, mask=live, other=-INFINITY).to(tl.float32)
+    if added is not None:
+        z = (z - peak[:, None]) + tl.load(added + place, mask=place < classes, other=0.0)[None, :]
+    return z, place
+
+
+@triton.jit
+def peaks(scores, rows, shape, count: tl.constexpr, block: tl.constexpr):
+    """Each row's largest score, 0 where that is infinite."""
+    classes, _class_stride = shape
+    most = tl.full([count], -INFINITY, tl.float32)
+    for start in range(0, classes, block):
+        z, _place = load_scores(scores, rows, shape, (None, most), start, block)
+        most = tl.maximum(most, tl.max(z, 1))
+    return tl.where(tl.abs(most) == INFINITY, 0.0, most)
 
 
 @triton.jit
@@ -74,14 +91,14 @@ def hard_slopes(others, place, target, shift, slope, share):
 
 @triton.jit
 def hard_rows(
-    scores, gradient, rows, shape, weight, factor, gamma,
+    scores, gradient, rows, shape, adjustment, weight, factor, gamma,
     focus: tl.constexpr, whole: tl.constexpr, count: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Hard targets: the values of `count` rows, whose scores begin at the pointers `scores`; writes their gradient."""
     target, kept, _needed, _inside = rows
     classes, class_stride = shape
     if whole:
-        z, place = load_scores(scores, rows, shape, 0, block)
+        z, place = load_scores(scores, rows, shape, adjustment, 0, block)
         others = without(z, place, target)
         shift = finite(tl.max(others, 1))
         total = tl.sum(exponentials(others, shift), 1)
@@ -89,7 +106,7 @@ def hard_rows(
         most = tl.full([count], -INFINITY, tl.float32)
         total = tl.zeros([count], tl.float32)
         for start in range(0, classes, block):
-            z, place = load_scores(scores, rows, shape, start, block)
+            z, place = load_scores(scores, rows, shape, adjustment, start, block)
             others = without(z, place, target)
             higher = tl.maximum(most, tl.max(others, 1))
             shift = finite(higher)
@@ -98,6 +115,9 @@ def hard_rows(
             most = higher
         shift = finite(most)
     own = tl.load(scores + target * class_stride, mask=kept, other=0.0).to(tl.float32)
+    added, peak = adjustment
+    if added is not None:
+        own = (own - peak) + tl.load(added + target)
     # log p - log(1 - p) of the target: p is sigmoid(margin), and nothing cancels however sure the row is
     margin = tl.where(total == 0.0, CERTAIN + (own - own), (own - shift) - tl.log(total))
     value, slope = hard_focal(-margin, gamma, focus)
@@ -109,7 +129,7 @@ def hard_rows(
             store_slopes(gradient, slopes, rows, shape, place)
         else:
             for start in range(0, classes, block):
-                z, place = load_scores(scores, rows, shape, start, block)
+                z, place = load_scores(scores, rows, shape, adjustment, start, block)
                 slopes = hard_slopes(without(z, place, target), place, target, shift, slope, share)
                 store_slopes(gradient, slopes, rows, shape, place)
     return weight * value
@@ -154,7 +174,7 @@ def smooth_slopes(p, turned, place, best, whole_change, factor, top_slope):
 
 @triton.jit
 def smooth_rows(
-    scores, gradient, rows, shape, weight, factor, gamma, smoothing, class_weight,
+    scores, gradient, rows, shape, adjustment, weight, factor, gamma, smoothing, class_weight,
     focus: tl.constexpr, whole: tl.constexpr, count: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Smoothed targets: every class has a term. The top class is taken apart: all others have p <= 1/2.
@@ -168,11 +188,11 @@ def smooth_rows(
     best = tl.zeros([count], tl.int32)
     odds = tl.zeros([count], tl.float32)
     if whole:
-        z, place = load_scores(scores, rows, shape, 0, block)
+        z, place = load_scores(scores, rows, shape, adjustment, 0, block)
         most, best, odds = climb(z, place, most, best, odds)
     else:
         for start in range(0, classes, block):
-            z, place = load_scores(scores, rows, shape, start, block)
+            z, place = load_scores(scores, rows, shape, adjustment, start, block)
             most, best, odds = climb(z, place, most, best, odds)
     top_p, top_q, top_minus_log_p, top_value, top_change = top_class(odds, gamma, focus)
     top = (best, finite(most), top_p, top_minus_log_p)
@@ -187,7 +207,7 @@ def smooth_rows(
         value = tl.zeros([count], tl.float32)
         change = tl.zeros([count], tl.float32)
         for start in range(0, classes, block):
-            z, place = load_scores(scores, rows, shape, start, block)
+            z, place = load_scores(scores, rows, shape, adjustment, start, block)
             p, terms, turned = smooth_terms(z, place, target, top, smoothing, class_weight, classes, gamma, focus)
             value += tl.sum(terms, 1)
             change += tl.sum(turned, 1)
@@ -201,7 +221,7 @@ def smooth_rows(
             store_slopes(gradient, slopes, rows, shape, place)
         else:
             for start in range(0, classes, block):
-                z, place = load_scores(scores, rows, shape, start, block)
+                z, place = load_scores(scores, rows, shape, adjustment, start, block)
                 p, terms, turned = smooth_terms(z, place, target, top, smoothing, class_weight, classes, gamma, focus)
                 slopes = smooth_slopes(p, turned, place, best, whole_change, factor, top_slope)
                 store_slopes(gradient, slopes, rows, shape, place)
@@ -215,6 +235,7 @@ def softmax_kernel(
     target,
     class_weight,
     target_weight,
+    added,
     operands,
     losses,
     gradient,
@@ -267,13 +288,28 @@ def softmax_kernel(
     rows = (index, kept, needed, inside)
     shape = (classes, class_stride)
     slopes = None if gradient is None else gradient + place
+    scores += place
+    adjustment = (added, None if added is None else peaks(scores, rows, shape, count, block))
     if smooth:
         shares = (smoothing / classes, 1.0 - smoothing)
         value = smooth_rows(
-            scores + place, slopes, rows, shape, weight, factor, gamma, shares, class_weight, focus, whole, count, block
+            scores,
+            slopes,
+            rows,
+            shape,
+            adjustment,
+            weight,
+            factor,
+            gamma,
+            shares,
+            class_weight,
+            focus,
+            whole,
+            count,
+            block,
         )
     else:
-        value = hard_rows(scores + place, slopes, rows, shape, weight, factor, gamma, focus, whole, count, block)
+        value = hard_rows(scores, slopes, rows, shape, adjustment, weight, factor, gamma, focus, whole, count, block)
     value = tl.where(kept, tl.where(exists, value, float("nan")), 0.0)
     if losses is not None:
         tl.store(losses + row, value, mask=inside)
@@ -290,6 +326,7 @@ def softmax(
     target_weight: Tensor | None,
     sample_weight: Tensor | None,
     divisor: Tensor | None,
+    adjustment: Tensor | None,
     upstream: Tensor | None,
     gamma: float,
     smoothing: float,
@@ -321,6 +358,7 @@ def softmax(
             launch.flat(target),
             class_weight if class_weight is None else launch.flat(class_weight),
             target_weight if target_weight is None else launch.flat(target_weight),
+            adjustment if adjustment is None else launch.flat(adjustment.to(loss.dtype)),
             operands,
             loss if apart else None,
             gradient,
