@@ -9,159 +9,62 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-import equipoise
 from equipoise import kernels
 
-from . import formulas, machine
+from . import machine
+from .gpu_contests import Contest, LossFunction, Problem, contests
 from .report import table
-from .timing import disagreement
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 30
 LANES = 128  # of a multiprocessor, each one instruction a cycle
-SIZES = {torch.float32: 4, torch.bfloat16: 2}
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Our loss beside a peer.
-
-    Attributes:
-        name: the loss and its input, what `--only` is matched against.
-        make: scores and target on a device; given True, small ones.
-        ours: the loss.
-        bytes: that forward and backward must move for each score, targets included; None: not bound by memory.
-        instructions: of one lane for each score, as compiled for sm_90 (tests/gpu/test_ahead_of_time.py).
-        peers: name, loss, and how many times faster than it ours is to be (None: no goal).
-        fraction: of the copy bandwidth that is to be reached; None: no goal.
-        milliseconds: in which a step is to be done; None: no goal.
-    """
-
-    name: str
-    make: Callable[[bool], tuple[Tensor, Tensor]]
-    ours: LossFunction
-    bytes: float | None
-    instructions: float | None
-    peers: tuple[tuple[str, LossFunction, float | None], ...] = ()
-    fraction: float | None = None
-    milliseconds: float | None = None
-
-
-# ---- inputs ------------------------------------------------------------------------------------------------------
-
-
-def elements(dtype: torch.dtype, small: bool) -> tuple[Tensor, Tensor]:
-    """Scores of a half-trained model and one positive in ten."""
-    size = 2**12 if small else 2**26
-    return torch.randn(size).mul_(2).to(dtype), (torch.rand(size) < 0.1).to(dtype)
-
-
-def rows(dtype: torch.dtype, classes: int, small: bool) -> tuple[Tensor, Tensor]:
-    """As many rows as make 2^27 scores."""
-    count = 4 if small else 2**27 // classes
-    classes = min(classes, 64) if small else classes
-    return torch.randn(count, classes).to(dtype), torch.randint(classes, (count,))
-
-
-def embeddings(size: int, small: bool) -> tuple[Tensor, Tensor]:
-    """Embeddings of 128 numbers, eight of each class."""
-    size = 64 if small else size
-    return torch.randn(size, 128), torch.arange(size) // 8
-
-
-# ---- contests ----------------------------------------------------------------------------------------------------
-
-
-def passes(dtype: torch.dtype, target: float) -> float:
-    """The bytes of a score: read and its gradient written; in half precision read once more, in the backward pass."""
-    size = SIZES[dtype]
-    return 2 * size + target if dtype == torch.float32 else 3 * size + 2 * target
-
-
-def contests(rehearsal: bool) -> Iterator[Contest]:
-    """All of them, with the goals that the project set itself."""
-    focal = partial(equipoise.sigmoid_focal_loss, alpha=0.25)
-    compiled = torch.compile(formulas.torchvision_focal, backend="eager" if rehearsal else "inductor")
-    for dtype, instructions in ((torch.float32, 51.0), (torch.bfloat16, 87.0)):
-        yield Contest(
-            f"sigmoid_focal, 64 M, {named(dtype)}",
-            partial(elements, dtype),
-            focal,
-            passes(dtype, SIZES[dtype]),
-            instructions,
-            (
-                ("torchvision's formula", formulas.torchvision_focal, 8.0),
-                ("the same, torch.compile", compiled, 1.5),
-                ("binary_cross_entropy_with_logits", functional.binary_cross_entropy_with_logits, None),
-            ),
-            fraction=0.85,
-        )
-    for dtype in SIZES:
-        for classes in (8, 128, 1024, 4096, 32768, 131072, 262144):
-            blocks = classes > 16384
-            yield Contest(
-                f"softmax_focal, C={classes}, {named(dtype)}",
-                partial(rows, dtype, classes),
-                equipoise.softmax_focal_loss,
-                passes(dtype, 8 / classes),
-                (50.0 if blocks else 45.0) if dtype == torch.float32 else (81.0 if blocks else 78.0),
-                (("cross_entropy", functional.cross_entropy, 1.0),),
-                fraction=0.8 if classes <= 32768 else None,
-            )
-    yield Contest(
-        "ghm_c, 64 M, float32, 30 bins",
-        partial(elements, torch.float32),
-        partial(equipoise.ghm_c_loss, bins=30),
-        5 * 4,  # scores and targets to count, both again to weigh, the gradient
-        82.0,
-        (("mmdet's loop", formulas.mmdet_ghm_c, 20.0),),
-    )
-    yield Contest(
-        "batch_triplet, all, N=32768",
-        partial(embeddings, 32768),
-        partial(equipoise.batch_triplet_loss, normalize=True),
-        None,
-        None,
-        milliseconds=200.0,
-    )
-
-
-def named(dtype: torch.dtype) -> str:
-    """The type without its module."""
-    return str(dtype).removeprefix("torch.")
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------
 
 
 class Side:
-    """One loss with its own copy of the scores."""
+    """One loss with its own copy of what gradients are wanted of."""
 
-    def __init__(self, loss: LossFunction, scores: Tensor, target: Tensor) -> None:
-        self.loss, self.target = loss, target
-        self.scores = scores.clone().requires_grad_()
+    def __init__(self, loss: LossFunction, problem: Problem) -> None:
+        self.loss, self.target = loss, problem.target
+        self.leaves = [leaf.clone().requires_grad_() for leaf in problem.leaves]
 
     def step(self) -> Tensor:
-        """Forward and backward, to a fresh gradient."""
-        self.scores.grad = None
-        value = self.loss(self.scores, self.target)
+        """Forward and backward, to fresh gradients."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        value = self.loss(*self.leaves, self.target)
         value.backward()  # type: ignore[no-untyped-call]
         return value
+
+    def memory(self) -> int:
+        """The most bytes that a step has beside what it is given, its gradients among them."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        self.step()
+        return torch.cuda.max_memory_allocated() - before
+
+
+def disagreement(first: Side, second: Side) -> float:
+    """How far values and gradients lie apart, each relative to its size; the largest of them."""
+    values = [side.step().detach() for side in (first, second)]
+    pairs = [values, *([each.grad for each in both] for both in zip(first.leaves, second.leaves, strict=True))]
+    apart = [float(torch.linalg.vector_norm(a.double() - b.double()) / torch.linalg.vector_norm(b)) for a, b in pairs]
+    return max(distance if distance == distance else float("inf") for distance in apart)
 
 
 def milliseconds(step: Callable[[], Any], on_gpu: bool) -> float:
@@ -209,26 +112,37 @@ def timed(contest: Contest, device: torch.device, bandwidth: float) -> dict[str,
     """One contest."""
     on_gpu = device.type == "cuda"
     torch.manual_seed(0)
-    scores, target = (tensor.to(device) for tensor in contest.make(not on_gpu))
-    ours = Side(contest.ours, scores, target)
-    if on_gpu and contest.bytes is not None:
-        ours.step()  # compiles
+    problem = contest.make(not on_gpu)
+    problem = Problem(tuple(leaf.to(device) for leaf in problem.leaves), problem.target.to(device), problem.scores)
+    ours = Side(contest.ours, problem)
+    ours.step()  # compiles
+    if on_gpu and not contest.waits:
         without_waiting(ours.step)
-    entry: dict[str, Any] = {"name": contest.name, "scores": scores.numel(), "peers": []}
-    for name, loss, goal in contest.peers:
-        peer = Side(loss, scores, target)
-        mine, theirs = in_turn([ours.step, peer.step], on_gpu)
-        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-        found = {"name": name, "ms": statistics.median(theirs), "faster": statistics.median(ratios), "goal": goal}
-        if "torchvision" in name or "mmdet" in name:  # the others compute something less
-            found["differ_by"] = disagreement(ours, peer)  # type: ignore[arg-type]
+    entry: dict[str, Any] = {"name": contest.name, "scores": problem.scores, "peers": []}
+    for peer in contest.peers:
+        found: dict[str, Any] = {"name": peer.name, "goal": peer.faster, "goal_memory": peer.memory}
         entry["peers"].append(found)
-        del peer
+        if peer.loss is None:
+            found["status"] = "not installed: the extra `bench` has it"
+            continue
+        other = Side(peer.loss, problem)
+        mine, theirs = in_turn([ours.step, other.step], on_gpu)
+        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
+        found |= {"ms": statistics.median(theirs), "faster": statistics.median(ratios)}
+        if on_gpu:
+            found["bytes"] = other.memory()
+        if peer.agrees:
+            found["differ_by"] = disagreement(ours, other)
+        del other
     (mine,) = in_turn([ours.step], on_gpu)
     entry["ms"] = statistics.median(mine)
     entry["goal_ms"], entry["goal_fraction"] = contest.milliseconds, contest.fraction
+    if on_gpu:
+        entry["peak_bytes"] = ours.memory()
     if contest.bytes is not None:
-        entry["fraction"] = contest.bytes * scores.numel() / (1e-3 * entry["ms"]) / bandwidth
+        entry["fraction"] = contest.bytes * problem.scores / (1e-3 * entry["ms"]) / bandwidth
+    if contest.operations is not None:
+        entry["operations_per_second"] = contest.operations * problem.scores / (1e-3 * entry["ms"])
     return entry
 
 
@@ -252,7 +166,7 @@ def measure(chosen: list[Contest], device: torch.device) -> dict[str, Any]:
 def described(device: torch.device) -> dict[str, Any]:
     """Device and versions."""
     box = machine.described(torch.get_num_threads())
-    del box["peers"]
+    box["peers"] = {"liger-kernel": machine.installed("liger-kernel")}
     box["gpu"] = kernels.gpu_status().__dict__
     box["cuda"] = torch.version.cuda
     if device.type == "cuda":
@@ -265,8 +179,9 @@ def described(device: torch.device) -> dict[str, Any]:
 
 
 def needs(contest: Contest, device: torch.device, bandwidth: float) -> dict[str, Any]:
-    """Bytes and instructions for each score, and in how many picoseconds the device could move and do them."""
-    found: dict[str, Any] = {"bytes": contest.bytes, "instructions": contest.instructions}
+    """Bytes, instructions and operations for each score, and in how many picoseconds the device could do them."""
+    counted = {"bytes": contest.bytes, "instructions": contest.instructions, "operations": contest.operations}
+    found: dict[str, Any] = dict(counted)
     if contest.bytes is not None:
         found["ps_to_move"] = 1e12 * contest.bytes / bandwidth
     if contest.instructions is not None and device.type == "cuda":
@@ -279,36 +194,60 @@ def needs(contest: Contest, device: torch.device, bandwidth: float) -> dict[str,
 
 def work(chosen: list[Contest]) -> str:
     """The two numbers before any time: what each loss must move and do for a score."""
-    lines = [(contest.name, _number(contest.bytes), _number(contest.instructions)) for contest in chosen]
+    lines = [
+        (contest.name, *map(_number, (contest.bytes, contest.instructions, contest.operations))) for contest in chosen
+    ]
     head = "## What must be moved and done\n\nFor each score, forward and backward."
-    return f"{head}\n\n{table(('loss', 'bytes', 'instructions of a lane'), lines)}"
+    return f"{head}\n\n{table(('loss', 'bytes', 'instructions of a lane', 'operations of products'), lines)}"
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The table, from nothing but what the JSON file holds."""
     box = results["machine"]
-    lines = []
+    lines: list[tuple[str, ...]] = []
     judged = box["gpu"]["device"] is not None
     for entry in results["contests"]:
         if "status" in entry:
-            lines.append((entry["name"], entry["status"], "", "", ""))
+            lines.append((entry["name"], entry["status"], "", "", "", ""))
             continue
-        share = ""
-        if "fraction" in entry:
-            share = f"{entry['fraction']:.0%}{_verdict(entry['fraction'], judged and entry['goal_fraction'], '{:.0%}')}"
         late = _verdict(-entry["ms"], judged and -(entry["goal_ms"] or 0), "{:g} ms")
-        lines.append((entry["name"], f"{entry['ms']:.3f}{late}", share, "", ""))
+        own = entry.get("peak_bytes")
+        lines.append((entry["name"], f"{entry['ms']:.3f}{late}", _reached(entry, judged), _mebibytes(own), "", ""))
         for peer in entry["peers"]:
+            if "status" in peer:
+                lines.append(("", "", "", "", peer["name"], peer["status"]))
+                continue
             faster = f"{peer['faster']:.2f}{_verdict(peer['faster'], judged and peer['goal'], '{:g}')}"
-            lines.append(("", "", "", f"{peer['name']}, {peer['ms']:.3f} ms", faster))
+            theirs = peer.get("bytes")
+            less = ""
+            if own and theirs:
+                less = _verdict(-own / theirs, peer["goal_memory"] and -peer["goal_memory"], "ours at most {:g} times")
+            lines.append(("", "", "", f"{_mebibytes(theirs)}{less}", f"{peer['name']}, {peer['ms']:.3f} ms", faster))
     name = box["gpu"]["device"] or "REHEARSAL ON A CPU: the times mean nothing"
     head = (
         f"# Speed on a GPU\n\n{name}; a copy moves {results['copy_bytes_per_second'] / 1e9:.0f} GB/s. Losses:"
         f" {box['gpu']['active']}, {box['gpu']['reason']}. equipoise {box['equipoise']}, torch {box['torch']},"
-        f" CUDA {box['cuda']}; {box['date']}.\n\nForward and backward; `of copy`: the bytes that must be moved, a"
-        " second, over those of a copy; `faster`: the peer's time over ours, the median of neighbours."
+        f" CUDA {box['cuda']}, Liger-Kernel {box['peers']['liger-kernel']}; {box['date']}.\n\nForward and backward."
+        " `reached`: the bytes that must be moved, a second, over those of a copy, and what the matrix products do;"
+        " `MiB`: the most that a step has beside what it is given; `faster`: the peer's time over ours, the median of"
+        " neighbours."
     )
-    return f"{head}\n\n{table(('loss', 'ms', 'of copy', 'peer', 'faster'), lines)}\n"
+    return f"{head}\n\n{table(('loss', 'ms', 'reached', 'MiB', 'peer', 'faster'), lines)}\n"
+
+
+def _reached(entry: dict[str, Any], judged: bool) -> str:
+    """What share of the copy, and how much of matrix products."""
+    parts = []
+    if "fraction" in entry:
+        share = entry["fraction"]
+        parts.append(f"{share:.0%} of copy{_verdict(share, judged and entry['goal_fraction'], '{:.0%}')}")
+    if "operations_per_second" in entry:
+        parts.append(f"{entry['operations_per_second'] / 1e12:.3g} Tflop/s")
+    return ", ".join(parts)
+
+
+def _mebibytes(number: int | None) -> str:
+    return "" if number is None else f"{number / 2**20:.0f}"
 
 
 def _verdict(found: float, goal: float | None, form: str) -> str:
@@ -331,6 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, default=RESULTS, metavar="DIR", help="where to write (default: %(default)s)"
     )
     chosen = parser.parse_args(arguments)
+    if chosen.rehearse:
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # for peers that are written in Triton
     found = [contest for contest in contests(chosen.rehearse) if not chosen.only or chosen.only in contest.name]
     if not found:
         parser.error(f"no contest's name holds {chosen.only!r}")

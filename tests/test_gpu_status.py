@@ -142,7 +142,7 @@ def test_the_benchmark_runs_when_a_gpu_is_there(tmp_path: Path) -> None:
     assert done.stdout.rstrip().splitlines()[-1].startswith("| batch_triplet")
     assert not list(tmp_path.iterdir())
     entries = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert {"sigmoid_focal", "softmax_focal", "ghm_c", "batch_triplet"} == {
+    assert {"sigmoid_focal", "softmax_focal", "ghm_c", "linear_softmax_focal", "batch_triplet"} == {
         entry["name"].partition(",")[0] for entry in entries
     }
 

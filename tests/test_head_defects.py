@@ -185,7 +185,7 @@ def test_chunks_follow_the_device():
     assert chunks.at_once(0, 10**6, 10**7, here, torch.float32) == chunks.LEAST
     assert chunks.at_once(0, 100, 10, here, torch.float32) == 100
     assert chunks.at_once(7, 100, 10, here, torch.float32) == 7
-    assert chunks.at_once(0, 10**6, 32768, torch.zeros(1, device="meta"), torch.float32) >= 2048
+    assert chunks.at_once(0, 10**6, 32768, torch.zeros(1, device="meta"), torch.float32) >= 1024
 
 
 def test_scores_overwritten_by_the_kernel_are_those_of_any_number_of_classes():
@@ -207,7 +207,7 @@ def test_the_operator_says_that_it_has_no_second_derivative():
     rows, weight = layer()
     target = torch.arange(ROWS) % CLASSES
     operator = linear.HEADS["linear_softmax_loss"].operator
-    options = (2.0, 0.0, -100, "mean", 1.0, 0)
+    options = (2.0, 0.0, -100, "mean", 1.0, 0, None)
     for wanted in (True, False):  # known already, or to be computed
         results = operator(rows, weight, None, target, None, None, None, None, *options, wanted, wanted, False)
         gradient = torch.autograd.grad(3 * results[0], weight)[0]

@@ -65,6 +65,9 @@ def calls() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "softmax smooth [4, 262144] float32", softmax(torch.float32, (4, 262144), smoothing=0.1)
     for shape in ((512, 1024), (4, 262144)):
         yield f"softmax adjusted {list(shape)} float32", softmax(torch.float32, shape, adjusted=True)
+    # what a linear layer calls: scores in float32, their gradient in what is multiplied
+    yield "softmax head [4, 128256] float32", softmax(torch.float32, (4, 128256), slopes=torch.bfloat16)
+    yield "sigmoid head 2 float32", sigmoid(torch.float32, "hard", 2.0, gradient=True, slopes=torch.bfloat16)
     yield "ghm hard float32", ghm(torch.float32, "hard")
     yield "ghm soft bfloat16", ghm(torch.bfloat16, "soft")
     yield "ghm regression float32", ghm(torch.float32, "regression")
@@ -74,25 +77,32 @@ def target_of(kind: str, dtype: torch.dtype) -> Tensor:
     return torch.zeros(ELEMENTS, dtype=torch.uint8 if kind == "hard" else dtype)
 
 
-def sigmoid(dtype: torch.dtype, kind: str, gamma: float, gradient: bool) -> Callable[[], None]:
+def sigmoid(
+    dtype: torch.dtype, kind: str, gamma: float, gradient: bool, slopes: torch.dtype | None = None
+) -> Callable[[], None]:
     def call() -> None:
         scores = torch.zeros(ELEMENTS, dtype=dtype)
-        slopes = torch.empty_like(scores) if gradient else None
+        written = torch.empty_like(scores, dtype=slopes) if gradient else None
         options = (0.25, 0.75, gamma, 0.0, "mean", 1.0)
-        elementwise.sigmoid(scores, torch.empty(()), slopes, target_of(kind, dtype), *(None,) * 7, *options)
+        elementwise.sigmoid(scores, torch.empty(()), written, target_of(kind, dtype), *(None,) * 7, *options)
 
     return call
 
 
 def softmax(
-    dtype: torch.dtype, shape: tuple[int, ...], smoothing: float = 0.0, adjusted: bool = False
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    smoothing: float = 0.0,
+    adjusted: bool = False,
+    slopes: torch.dtype | None = None,
 ) -> Callable[[], None]:
     def call() -> None:
         scores = torch.zeros(shape, dtype=dtype)
         target = torch.zeros((shape[0], *shape[2:]), dtype=torch.int64)
         divisor = torch.ones((), dtype=torch.int64)
         tensors = (target, None, None, None, divisor, torch.zeros(shape[1]) if adjusted else None, None)
-        rowwise.softmax(scores, torch.empty(()), torch.empty_like(scores), *tensors, 2.0, smoothing, -100, "mean", 1.0)
+        gradient = torch.empty_like(scores, dtype=slopes)
+        rowwise.softmax(scores, torch.empty(()), gradient, *tensors, 2.0, smoothing, -100, "mean", 1.0)
 
     return call
 

@@ -42,7 +42,8 @@ def linear_softmax_focal_loss(
 
     Beyond the gradients it takes $4 R (C + D)$ bytes (float64: twice as many) for R rows at a time (`chunk_rows`), C
     classes and D features, whatever the number of rows N; in half precision $4 (2 C + N) D$ more, for the weight and
-    both gradients in float32. Without the compiled kernels smoothed and probability targets take some ten times R C.
+    both gradients in float32. The kernels of a GPU take $6 R C$ of half precision, which is not copied, and $8 R C$ of
+    float32. Without compiled kernels smoothed and probability targets take some ten times R C.
     `reduction="none"` computes the scores anew in the backward pass: four products. Second derivatives
     (`create_graph=True`) and `torch.func` go through plain torch, with all scores in memory.
 
@@ -63,7 +64,7 @@ def linear_softmax_focal_loss(
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the sum of `weight[target]` over kept rows for index
             targets, by the number of rows for probability targets, as in torch's cross-entropy. Default: `"mean"`.
         chunk_rows: how many rows to take at a time, R. None: on a CPU as many as have 32 MiB of scores, but at least
-            64; elsewhere at least 2048. Default: `None`.
+            64; elsewhere at least 1024. Default: `None`.
         sync: whether the divisor is global over the process group; scalars are then scaled so that their average over
             ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
@@ -88,8 +89,10 @@ def linear_softmax_focal_loss(
     Differs from:
         `torch.nn.functional.linear_cross_entropy`, whose names it takes: dimensions before the last of the input are
         all rows, the weight has two dimensions, gradients of a second backward pass and of gradients are right, and all
-        rows ignored give a differentiable 0. Mixed and half precision compute in float32, autocast or not: on a GPU
-        let `torch.set_float32_matmul_precision` choose faster products.
+        rows ignored give a differentiable 0. Mixed and half precision compute in float32, autocast or not. Only where
+        the kernels of a GPU are in use are numbers of half precision multiplied as they are (those of input and weight,
+        or autocast's), and summed in float32; gradients of scores are rounded once on their way. For faster products of
+        float32 there is `torch.set_float32_matmul_precision`.
 
     References:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3.
@@ -241,7 +244,7 @@ def linear_sigmoid_focal_loss(
         reduction: `"none"`; `"sum"`; `"mean"`: the sum divided by the number of kept scores; `"mean_positive"`: the sum
             divided by max(1, sum of the kept, unsmoothed targets). Default: `"mean"`.
         chunk_labels: how many labels to take at a time, L. None: on a CPU as many as have 32 MiB of scores, but at
-            least 64; elsewhere at least 2048. Default: `None`.
+            least 64; elsewhere at least 1024. Default: `None`.
         sync: whether divisors are global over the process group; scalars are then scaled so that their average over
             ranks, which DDP takes, is that of one process on the joined batch. Default: `False`.
 
@@ -268,7 +271,8 @@ def linear_sigmoid_focal_loss(
 
     Differs from:
         `sigmoid_focal_loss` of the layer's scores in one thing: integer targets are indices, not zeros and ones.
-        Mixed and half precision compute in float32, autocast or not.
+        Mixed and half precision compute in float32, autocast or not; only the kernels of a GPU multiply half precision
+        as it is, and sum in float32.
 
     References:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 4-5.
@@ -417,7 +421,10 @@ SOFTMAX_CARD = Card(
             ),
         ),
     ),
-    differs=("all rows ignored: a differentiable 0, not torch's NaN", "half precision and autocast compute in float32"),
+    differs=(
+        "all rows ignored: a differentiable 0, not torch's NaN",
+        "half precision and autocast compute in float32, but for the products on a GPU",
+    ),
 )
 
 SIGMOID_CARD = Card(

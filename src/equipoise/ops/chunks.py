@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from ..kernels import triton as gpu
+from . import fused
 
 Layer = tuple[Tensor, Tensor, Tensor | None]
 """Input `[N, D]`, weight `[C, D]` and bias `[C]` of the linear layer."""
@@ -14,13 +18,26 @@ Layer = tuple[Tensor, Tensor, Tensor | None]
 CPU_BYTES = 2**25
 """Bytes of scores at once on a CPU: larger chunks are no faster there."""
 
-LEAST, LEAST_ELSEWHERE = 64, 2048
+LEAST, LEAST_ELSEWHERE = 64, 1024
 """Rows or labels at once, at the least: on a CPU, and on a device that wants large products."""
 
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """float64 if one of the tensors has it, else float32."""
     return torch.float64 if any(each is not None and each.dtype == torch.float64 for each in tensors) else torch.float32
+
+
+def product_dtype(layer: Layer) -> torch.dtype | None:
+    """The half precision whose numbers are multiplied where the kernels of a GPU are in use; None: none.
+
+    It is autocast's, or that of input and weight. Products of such numbers are exact in float32, which sums them.
+    """
+    rows, weight, _ = layer
+    if not gpu.takes(rows) or compute_dtype(*layer) == torch.float64:
+        return None
+    if torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return rows.dtype if rows.dtype in fused.HALF and weight.dtype == rows.dtype else None
 
 
 def outputs(layer: Layer, losses: Sequence[int], reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
@@ -42,12 +59,95 @@ def at_once(chunk: int, total: int, others: int, like: Tensor, dtype: torch.dtyp
     return max(1, min(chunk, total))
 
 
-def multiply(rows: Tensor, columns: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Writes `rows @ columns + bias`."""
-    if bias is None:
+def multiply(rows: Tensor, columns: Tensor, out: Tensor, *, add: bool = False) -> None:
+    """Writes `rows @ columns`, or adds it."""
+    if rows.dtype != out.dtype:
+        _multiply_half(rows, columns, out, add)
+    elif add:
+        out.addmm_(rows, columns)
+    else:
         torch.mm(rows, columns, out=out)
+
+
+def _multiply_half(rows: Tensor, columns: Tensor, out: Tensor, add: bool) -> None:
+    """The same of half precision, with a result in float32: torch has it for CUDA alone."""
+    if add:
+        torch.addmm(out, rows, columns, out.dtype, out=out)
+    else:
+        torch.mm(rows, columns, out.dtype, out=out)
+
+
+def score(rows: Tensor, columns: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Writes `rows @ columns + bias`."""
+    if bias is None or rows.dtype != out.dtype:
+        multiply(rows, columns, out)
+        if bias is not None:
+            out += bias
     else:
         torch.addmm(bias, rows, columns, out=out)
+
+
+def memory(like: Tensor, numbers: int, dtype: torch.dtype, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """Uninitialised memory for the scores of a chunk and for their gradient, which mostly takes their place.
+
+    It does not in another dtype, nor on a GPU, whose threads would overtake one another.
+    """
+    scores = like.new_empty(numbers)
+    if not any(wanted) or (dtype == like.dtype and not gpu.takes(like)):
+        return scores, scores
+    return scores, like.new_empty(numbers, dtype=dtype)
+
+
+def hand_over(scores: Tensor, slopes: Tensor | None) -> None:
+    """Copies the gradient of scores from their place to its own, if it has one."""
+    if slopes is not None and slopes.data_ptr() != scores.data_ptr():
+        slopes.copy_(scores)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What losses and gradients are multiplied by.
+
+    Attributes:
+        upstream: the upstream gradients of values that are not reduced.
+        divisor: of a mean.
+        reduction: `"none"`, `"sum"` or a mean.
+        scale: of a scalar.
+        later: what is left for the end; None: nothing.
+    """
+
+    upstream: Tensor | None
+    divisor: Tensor | None
+    reduction: str
+    scale: float
+    later: Tensor | None = None
+
+    def for_products(self, dtype: torch.dtype, like: Tensor) -> Factors:
+        """The same for gradients of scores in float16, whose range would not hold them: they are multiplied later."""
+        if dtype != torch.float16:
+            return self
+        if self.reduction != "none":
+            return Factors(self.upstream, None, "sum", 1.0, factor(self.divisor, self.reduction, self.scale, like))
+        if self.upstream is None or not self.upstream.numel():
+            return self
+        largest = self.upstream.abs().amax()
+        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+        return Factors(self.upstream / largest, self.divisor, "none", self.scale, largest)
+
+    def part(self, part: slice, dimension: int) -> Factors:
+        """Those of some rows (dimension 0) or labels (1)."""
+        if self.upstream is None:
+            return self
+        some = self.upstream[part] if dimension == 0 else self.upstream[:, part]
+        return replace(self, upstream=some)
+
+    def finish(self, total: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+        """Multiplies the gradients in place, and gives the scalar loss."""
+        if self.later is None:
+            return total
+        for gradient in gradients:
+            gradient.mul_(self.later)
+        return total if self.reduction == "none" else reduced(total, "sum", self.later)
 
 
 def factor(divisor: Tensor | None, reduction: str, scale: float, like: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ class _Fused(torch.autograd.Function):
             gradient = _again(ctx, upstream)
         else:
             gradient = _again(ctx, None) if gradient is None else gradient
-            _scale(gradient, upstream)
+            scale(gradient, upstream)
         return gradient, None
 
 
@@ -230,13 +230,13 @@ class _Fused(torch.autograd.Function):
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _Fused).apply
 
 
-def _scale(gradient: Tensor, upstream: Tensor) -> None:
+def scale(gradient: Tensor, upstream: Tensor) -> None:
     """Multiplies the gradient in place; by 1, as nearly always, it is not touched."""
     if upstream.ndim:
         gradient.mul_(_beside(upstream, gradient))
-    elif gradient.is_cuda:
+    elif gpu.takes(gradient):
         gpu.multiply(gradient, upstream)
-    elif upstream.item() != 1:
+    elif not upstream.is_cpu or upstream.item() != 1:  # elsewhere to look would be to wait
         gradient.mul_(upstream)
 
 

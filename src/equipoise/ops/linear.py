@@ -2,7 +2,7 @@
 
 Each family has an operator with the signature
 
-    op(input, linear_weight, linear_bias, *tensors, upstream, *options, chunk, *wanted) -> (loss, *gradients)
+    op(input, linear_weight, linear_bias, *tensors, upstream, *options, chunk, product, *wanted) -> (loss, *gradients)
 
 which computes the gradients that are `wanted` (of input, weight and bias, in the computing dtype) together with the
 loss, and an eager form `eager(input, linear_weight, linear_bias, *tensors, *options) -> loss` in plain torch, which
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from . import fused
-from .chunks import Layer, full_precision
+from .chunks import Layer, full_precision, product_dtype
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def register(
         if any(other is not None for other in others):
             raise RuntimeError(f"{operator} has no second derivative: call the loss, not its operator")
         wanted = ctx.needs_input_grad[:3]
-        found: Sequence[Tensor] = ()
-        if upstream is not None and ctx.options[-3] == "none":
+        found: list[Any] = [None] * 3
+        if upstream is not None and ctx.options[-4] == "none":
             found = _again(ctx, upstream, wanted)
         elif upstream is not None:
             known = all(had or not needed for had, needed in zip(ctx.known, wanted, strict=True))
             found = [each * upstream for each in (ctx.saved_tensors[-3:] if known else _again(ctx, None, wanted))]
-        return *(_cast(found, ctx.saved_tensors, wanted) or (None,) * 3), *(None,) * (len(ctx.options) + tensors + 4)
+        return *_cast(found, ctx.saved_tensors, wanted), *(None,) * (len(ctx.options) + tensors + 4)
 
     torch.library.register_autograd(operator, backward, setup_context=set_up, lib=fused.LIBRARY)
     return head
@@ -101,12 +101,13 @@ def run(head: Head, layer: Layer, tensors: fused.Tensors, options: fused.Options
         loss: Tensor = head.eager(*layer, *tensors, *options)
         return loss
     wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in layer]
+    numbers = (*numbers, chunk, product_dtype(layer))
     found: Tensor
     if any(wanted) and not torch.compiler.is_compiling():
-        found = _Fused.apply(head.name, *layer, *tensors, *numbers, chunk)  # type: ignore[no-untyped-call]
+        found = _Fused.apply(head.name, *layer, *tensors, *numbers)  # type: ignore[no-untyped-call]
         return found
-    at_once = numbers[-2] != "none"  # else each value has an upstream gradient of its own to wait for
-    return head.operator(*layer, *tensors, None, *numbers, chunk, *(needed and at_once for needed in wanted))[0]
+    at_once = numbers[-4] != "none"  # else each value has an upstream gradient of its own to wait for
+    return head.operator(*layer, *tensors, None, *numbers, *(needed and at_once for needed in wanted))[0]
 
 
 def _numbers(options: fused.Options) -> fused.Options | None:
@@ -146,7 +147,7 @@ class _Fused(torch.autograd.Function):
         ctx.head, ctx.options = head, arguments[last:]
         ctx.save_for_backward(*arguments[:last])
         ctx.rest = len(arguments) - 3
-        ctx.per_value = ctx.options[-3] == "none"
+        ctx.per_value = ctx.options[-4] == "none"
         wanted = (False,) * 3 if ctx.per_value else ctx.needs_input_grad[1:4]
         loss, *gradients = head.operator(*arguments[:last], None, *ctx.options, *wanted)
         ctx.gradients = None if ctx.per_value else gradients
@@ -156,23 +157,24 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:4]
         gradients, ctx.gradients = ctx.gradients, None
-        found: Sequence[Tensor | None]
+        found: list[Any]
         if torch.is_grad_enabled() or fused.several_at_once(upstream):
             found = _differentiable(ctx, upstream, wanted)
         elif ctx.per_value:
             found = _again(ctx, upstream, wanted)
         else:
-            known = _again(ctx, None, wanted) if gradients is None else gradients
-            # 1 is what a plain `backward()` sends; elsewhere than on a CPU to ask would be to wait
-            found = known if upstream.is_cpu and upstream.item() == 1 else [each.mul_(upstream) for each in known]
+            found = _again(ctx, None, wanted) if gradients is None else gradients
+            for each in found:
+                fused.scale(each, upstream)
         return None, *_cast(found, ctx.saved_tensors, wanted), *(None,) * ctx.rest
 
 
-def _again(ctx: Any, upstream: Tensor | None, wanted: Sequence[bool]) -> Sequence[Tensor]:
+def _again(ctx: Any, upstream: Tensor | None, wanted: Sequence[bool]) -> list[Tensor]:
     """The gradients, computed once more."""
     saved = ctx.saved_tensors[: 3 + ctx.head.tensors]
-    results: tuple[Tensor, ...] = ctx.head.operator(*saved, upstream, *ctx.options, *wanted)
-    return results[1:]
+    gradients: list[Tensor]
+    _loss, *gradients = ctx.head.operator(*saved, upstream, *ctx.options, *wanted)
+    return gradients
 
 
 def _differentiable(ctx: Any, upstream: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -181,17 +183,16 @@ def _differentiable(ctx: Any, upstream: Tensor, wanted: Sequence[bool]) -> list[
     with torch.enable_grad(), full_precision(upstream.device):
         # views: the input may come from the weight (a tied embedding) or be it, and each must get its own part
         layer = [None if each is None else each.view_as(each) for each in ctx.saved_tensors[:3]]
-        loss = ctx.head.eager(*layer, *ctx.saved_tensors[3 : 3 + ctx.head.tensors], *ctx.options[:-1])
+        loss = ctx.head.eager(*layer, *ctx.saved_tensors[3 : 3 + ctx.head.tensors], *ctx.options[:-2])
         inputs = [each for each, needed in zip(layer, wanted, strict=True) if each is not None and needed]
         found = iter(torch.autograd.grad(loss, inputs, upstream, create_graph=graph))
     return [next(found) if needed else None for needed in wanted]
 
 
-def _cast(
-    gradients: Sequence[Tensor | None], layer: Sequence[Tensor | None], wanted: Sequence[bool]
-) -> list[Tensor | None]:
-    """Each gradient that is wanted, in the dtype of what it belongs to."""
-    return [
-        gradient.to(each.dtype) if needed and gradient is not None and each is not None else None
-        for gradient, each, needed in zip(gradients, layer, wanted, strict=False)
-    ]
+def _cast(gradients: list[Any], layer: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
+    """Takes each gradient out of its list and gives those that are wanted, in the dtype of what they belong to."""
+    found: list[Tensor | None] = []
+    for each, needed in zip(layer, wanted, strict=False):
+        gradient = gradients.pop(0)  # freed before the next is copied: the weight's is large
+        found.append(gradient.to(each.dtype) if needed and gradient is not None and each is not None else None)
+    return found

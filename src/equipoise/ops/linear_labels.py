@@ -1,8 +1,8 @@
 """Sigmoid losses of a linear layer with many labels, a chunk of labels at a time.
 
 Three matrix products a chunk: the scores, and from their gradient, which is written in their place, a slice of the
-weight's, once and for all, and a part of the input's. On a CPU the kernel of the sigmoid family makes gradients of
-scores; elsewhere a closed form does.
+weight's, once and for all, and a part of the input's. The kernels of the sigmoid family make gradients of scores; where
+there are none a closed form does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import calls, native
+from ..kernels import triton as gpu
 from ..reduction import keep
 from . import chunks, fused, linear
 from .elementwise import as_dtype, check_probabilities, eager_sigmoid_loss, log_mix, sigmoid_values
@@ -124,44 +125,48 @@ def _chunks(
     reduction: str,
     scale: float,
     chunk: int,
+    product: torch.dtype | None,
     *wanted: bool,
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer, shape = (input, linear_weight, linear_bias), (len(input), len(linear_weight))
     loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, shape, reduction, wanted)
-    rows = _sound_rows(input.to(loss.dtype), target, mask, shape[1])
+    product = product or loss.dtype
+    rows = _sound_rows(input.to(product), target, mask, shape[1])
     if divisor is None and reduction.startswith("mean"):
         divisor = label_divisor(target, mask, *shape, reduction)
         divisor = divisor.clamp_min(1) if reduction == "mean_positive" else divisor
     size = chunks.at_once(chunk, shape[1], shape[0], input, loss.dtype)
-    memory = loss.new_empty(size * shape[0])
+    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(product, loss)
+    memories = chunks.memory(loss, size * shape[0], product, wanted)
     total = loss.new_zeros((), dtype=torch.float64)
     for first in range(0, shape[1], size):
         part = slice(first, min(first + size, shape[1]))
         width = part.stop - first
-        columns = linear_weight[part].to(loss.dtype)
-        scores = memory[: shape[0] * width].view(shape[0], width)
-        chunks.multiply(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
+        columns = linear_weight[part].to(product)
+        scores, slopes = (each[: shape[0] * width].view(shape[0], width) for each in memories)
+        chunks.score(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
         value = _loss_and_gradient(
             scores,
+            slopes if any(wanted) else None,
             target[:, part] if is_dense(target) else one_hot(target, first, width),
             tuple(_part(each, part) for each in (mask, weight, pos_weight, alpha_positive, alpha_negative)),
-            divisor,
-            _part(upstream, part),
-            (positive, negative, gamma, smoothing, reduction, scale),
-            any(wanted),
+            factors.part(part, 1),
+            (positive, negative, gamma, smoothing),
         )
         if reduction == "none":
             loss[:, part] = value
         else:
             total += value
         if wanted[0]:
-            input_gradient.addmm_(scores, columns, beta=0 if first == 0 else 1)
+            chunks.multiply(slopes, columns, input_gradient, add=first > 0)
         if wanted[1]:
-            torch.mm(scores.t(), rows, out=weight_gradient[part])
+            chunks.multiply(slopes.t(), rows, weight_gradient[part])
         if wanted[2]:
-            torch.sum(scores, 0, out=bias_gradient[part])
-    return loss if reduction == "none" else total.to(loss.dtype), input_gradient, weight_gradient, bias_gradient
+            torch.sum(slopes, 0, dtype=loss.dtype, out=bias_gradient[part])
+    gradients = (input_gradient, weight_gradient, bias_gradient)
+    total = factors.finish(total, gradients)
+    return loss if reduction == "none" else total.to(loss.dtype), *gradients
 
 
 def _part(option: Tensor | None, part: slice) -> Tensor | None:
@@ -171,33 +176,41 @@ def _part(option: Tensor | None, part: slice) -> Tensor | None:
 
 def _loss_and_gradient(
     scores: Tensor,
+    slopes: Tensor | None,
     target: Tensor,
     operands: tuple[Tensor | None, ...],
-    divisor: Tensor | None,
-    upstream: Tensor | None,
-    options: tuple[float, float, float, float, str, float],
-    gradient_wanted: bool,
+    factors: chunks.Factors,
+    options: tuple[float, float, float, float],
 ) -> Tensor:
-    """A chunk's part of the loss; its gradient takes the place of the scores."""
-    positive, negative, gamma, smoothing, reduction, scale = options
+    """A chunk's part of the loss; writes its gradient, on the way in the place of the scores."""
+    positive, negative, gamma, smoothing = options
     mask, weight, pos_weight, alpha_positive, alpha_negative = operands
+    divisor, upstream, reduction, scale = factors.divisor, factors.upstream, factors.reduction, factors.scale
+    if gpu.takes(scores):
+        from ..kernels.triton import elementwise as on_gpu
+
+        loss = scores.new_empty(scores.shape if reduction == "none" else ())
+        tensors = (target, mask, weight, pos_weight, alpha_positive, alpha_negative, divisor, upstream)
+        on_gpu.sigmoid(scores, loss, slopes, *tensors, *options, reduction, scale)
+        return loss
     if scores.is_cpu and native.is_active():
         loss = scores.new_empty(scores.shape if reduction == "none" else ())
         if target.is_floating_point() and weight is None:
             weight = scores.new_ones(())  # the kernel's quick way reads scores again where a target is soft
         tensors = (target, mask, weight, pos_weight, alpha_positive, alpha_negative, divisor, upstream)
-        calls.sigmoid(scores, loss, scores if gradient_wanted else None, *tensors, *options)
+        calls.sigmoid(scores, loss, slopes, *tensors, *options, reduction, scale)
         return loss
     check_probabilities(scores, target, mask)
     labels = keep(target.to(scores.dtype), mask)
     yes, no = (side * (1 - smoothing) + smoothing / 2 for side in (labels, 1 - labels))
-    values, slopes = _points(keep(scores, mask), yes, no, gamma, as_dtype(pos_weight, scores.dtype))
+    values, slope = _points(keep(scores, mask), yes, no, gamma, as_dtype(pos_weight, scores.dtype))
     sides = positive * yes, negative * no
     if alpha_positive is not None and alpha_negative is not None:
         sides = alpha_positive.to(scores.dtype) * sides[0], alpha_negative.to(scores.dtype) * sides[1]
     each = keep((sides[0] + sides[1]) * (1 if weight is None else weight.to(scores.dtype)), mask)
     factor = chunks.factor(divisor, reduction, scale, scores)
-    torch.mul(slopes, each * factor if upstream is None else each * factor * upstream, out=scores)
+    torch.mul(slope, each * factor if upstream is None else each * factor * upstream, out=scores)
+    chunks.hand_over(scores, slopes)
     return chunks.reduced(values * each, reduction, factor)
 
 
@@ -219,14 +232,15 @@ def _points(scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: T
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias = arguments[:3]
-    return chunks.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-6], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-7], arguments[-3:])
 
 
 HEAD = linear.register(
     "linear_sigmoid_loss(Tensor input, Tensor linear_weight, Tensor? linear_bias, Tensor target, Tensor? mask,"
     " Tensor? weight, Tensor? pos_weight, Tensor? alpha_positive, Tensor? alpha_negative, Tensor? divisor,"
     " Tensor? upstream, float positive, float negative, float gamma, float smoothing, str reduction, float scale,"
-    " int chunk, bool input_wanted, bool weight_wanted, bool bias_wanted) -> (Tensor, Tensor, Tensor, Tensor)",
+    " int chunk, ScalarType? product, bool input_wanted, bool weight_wanted, bool bias_wanted)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     _chunks,
     _allocate,
     eager_linear_sigmoid,

@@ -1,7 +1,7 @@
 """Softmax losses of a linear layer, a chunk of rows at a time.
 
 Three matrix products a chunk: the scores, and from their gradient, which is written in their place, that of the input
-and its part of the weight's. On a CPU the kernel of the softmax family makes gradients of scores; elsewhere, and for
+and its part of the weight's. The kernels of the softmax family make gradients of scores; where there are none, and for
 probability targets, closed forms do (see `rowwise` for the key that keeps their digits).
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..kernels import calls, native
+from ..kernels import triton as gpu
 from ..reduction import keep
 from . import chunks, fused, linear, rowwise
 from .elementwise import as_dtype
@@ -67,68 +68,79 @@ def _chunks(
     reduction: str,
     scale: float,
     chunk: int,
+    product: torch.dtype | None,
     *wanted: bool,
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer = (input, linear_weight, linear_bias)
     loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, target.shape[:1], reduction, wanted)
-    weight, bias = linear_weight.to(loss.dtype), as_dtype(linear_bias, loss.dtype)
+    product = product or loss.dtype
+    weight, bias = linear_weight.to(product), as_dtype(linear_bias, loss.dtype)
     class_weight, sample_weight = (as_dtype(each, loss.dtype) for each in (class_weight, sample_weight))
     if reduction == "mean" and divisor is None:
         divisor = rowwise.row_divisor(target, len(target), class_weight, ignore_index)
+    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(product, loss)
     kept = None if target.is_floating_point() else (target.to(torch.int64) != ignore_index).unsqueeze(1)
     size = chunks.at_once(chunk, len(input), len(weight), input, loss.dtype)
-    memory = loss.new_empty(size * len(weight))
+    memories = chunks.memory(loss, size * len(weight), product, wanted)
     total = loss.new_zeros((), dtype=torch.float64)
     bias_gradient.zero_()
     if not len(input):
         weight_gradient.zero_()
     for first in range(0, len(input), size):
         part = slice(first, first + size)
-        rows = keep(input[part].to(loss.dtype), None if kept is None else kept[part])
-        scores = memory[: len(rows) * len(weight)].view(len(rows), len(weight))
-        chunks.multiply(rows, weight.t(), bias, scores)
+        rows = keep(input[part].to(product), None if kept is None else kept[part])
+        scores, slopes = (each[: len(rows) * len(weight)].view(len(rows), len(weight)) for each in memories)
+        chunks.score(rows, weight.t(), bias, scores)
         value = _loss_and_gradient(
             scores,
+            slopes if any(wanted) else None,
             target[part],
             class_weight,
             None if sample_weight is None else sample_weight[part],
-            divisor,
-            None if upstream is None else upstream[part],
-            (gamma, smoothing, ignore_index, reduction, scale),
-            any(wanted),
+            factors.part(part, 0),
+            (gamma, smoothing, ignore_index),
         )
         if reduction == "none":
             loss[part] = value
         else:
             total += value
         if wanted[0]:
-            torch.mm(scores, weight, out=input_gradient[part])
+            chunks.multiply(slopes, weight, input_gradient[part])
         if wanted[1]:
-            weight_gradient.addmm_(scores.t(), rows, beta=0 if first == 0 else 1)
+            chunks.multiply(slopes.t(), rows, weight_gradient, add=first > 0)
         if wanted[2]:
-            bias_gradient.add_(scores.sum(0))
-    return loss if reduction == "none" else total.to(loss.dtype), input_gradient, weight_gradient, bias_gradient
+            bias_gradient.add_(slopes.sum(0, dtype=loss.dtype))
+    gradients = (input_gradient, weight_gradient, bias_gradient)
+    total = factors.finish(total, gradients)
+    return loss if reduction == "none" else total.to(loss.dtype), *gradients
 
 
 def _loss_and_gradient(
     scores: Tensor,
+    slopes: Tensor | None,
     target: Tensor,
     class_weight: Tensor | None,
     sample_weight: Tensor | None,
-    divisor: Tensor | None,
-    upstream: Tensor | None,
-    options: tuple[float, float, int, str, float],
-    gradient_wanted: bool,
+    factors: chunks.Factors,
+    options: tuple[float, float, int],
 ) -> Tensor:
-    """A chunk's part of the loss; its gradient takes the place of the scores."""
-    gamma, smoothing, ignore_index, reduction, scale = options
-    if scores.is_cpu and native.is_active() and not target.is_floating_point():
+    """A chunk's part of the loss; writes its gradient, on the way in the place of the scores."""
+    gamma, smoothing, ignore_index = options
+    divisor, upstream, reduction = factors.divisor, factors.upstream, factors.reduction
+    if not target.is_floating_point():
         loss = scores.new_empty(len(scores) if reduction == "none" else ())
-        gradient = scores if gradient_wanted else None
-        tensors = (target, class_weight, None, sample_weight, divisor, upstream)
-        calls.softmax(scores, loss, gradient, *tensors, *options)
-        return loss
+        every = (*options, reduction, factors.scale)
+        if gpu.takes(scores):
+            from ..kernels.triton import rowwise as on_gpu
+
+            on_gpu.softmax(
+                scores, loss, slopes, target, class_weight, None, sample_weight, divisor, None, upstream, *every
+            )
+            return loss
+        if scores.is_cpu and native.is_active():
+            calls.softmax(scores, loss, slopes, target, class_weight, None, sample_weight, divisor, upstream, *every)
+            return loss
     classes = scores.shape[1]
     weight = scores.new_ones(len(scores)) if sample_weight is None else sample_weight
     if target.is_floating_point():
@@ -143,8 +155,9 @@ def _loss_and_gradient(
         else:
             weight = weight if class_weight is None else weight * class_weight[index]
             value = _hard_rows(scores, index, gamma)
-    factor = chunks.factor(divisor, reduction, scale, scores)
+    factor = chunks.factor(divisor, reduction, factors.scale, scores)
     scores.mul_((weight * factor if upstream is None else weight * factor * upstream).unsqueeze(1))
+    chunks.hand_over(scores, slopes)
     return chunks.reduced(value * weight, reduction, factor)
 
 
@@ -198,13 +211,14 @@ def _soft_rows(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias, target = arguments[:4]
-    return chunks.outputs((rows, weight, bias), target.shape[:1], arguments[-6], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), target.shape[:1], arguments[-7], arguments[-3:])
 
 
 HEAD = linear.register(
     "linear_softmax_loss(Tensor input, Tensor linear_weight, Tensor? linear_bias, Tensor target,"
     " Tensor? class_weight, Tensor? sample_weight, Tensor? divisor, Tensor? upstream, float gamma, float smoothing,"
-    " int ignore_index, str reduction, float scale, int chunk, bool input_wanted, bool weight_wanted, bool bias_wanted)"
+    " int ignore_index, str reduction, float scale, int chunk, ScalarType? product, bool input_wanted,"
+    " bool weight_wanted, bool bias_wanted)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _chunks,
     _allocate,

@@ -227,13 +227,13 @@ def _allocate(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 
 def _native(input: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *tensors, adjustment, upstream, gamma, smoothing, ignore_index, reduction, scale, gradient_wanted = rest
+    target, class_weight, target_weight, sample_weight, divisor, adjustment, *others, gradient_wanted = rest
     scores = input
     if adjustment is not None:
         scores = _adjusted(input.to(compute_dtype(input)), adjustment, class_dimension(input))
-    loss, gradient = fused.outputs(scores, rest[0].shape, reduction, gradient_wanted)
-    options = (gamma, smoothing, ignore_index, reduction, scale)
-    calls.softmax(scores, loss, gradient if gradient_wanted else None, *tensors, upstream, *options)
+    loss, gradient = fused.outputs(scores, target.shape, rest[-3], gradient_wanted)
+    arguments = [target, class_weight, target_weight, sample_weight, divisor, *others]
+    calls.softmax(scores, loss, gradient if gradient_wanted else None, *arguments)
     return loss, gradient.to(input.dtype)
 
 
