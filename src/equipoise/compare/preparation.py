@@ -186,8 +186,8 @@ def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
     if min(tests) >= splits.TEST / UNEVEN and max(tests) <= splits.TEST * UNEVEN:
         return []
     return [
-        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {min(tests):.0%} to"
-        f" {max(tests):.0%} of the rows are tested, not {splits.TEST:.0%}; the seeds are worth less than they seem"
+        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {100 * min(tests):.0f} to"
+        f" {100 * max(tests):.0f} % of the rows are tested, not {100 * splits.TEST:.0f} %; the seeds are worth less than they seem"
     ]
 
 
