@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from . import charts
 from .charts.panels import half_of_the_gradient
@@ -51,6 +51,7 @@ def render(document: Mapping[str, Any]) -> str:
         "signed": signed,
         "breakable": _breakable,
         "words": in_words,
+        "options": _unbroken_options,
         "sentence": _sentence,
         "metric": _metric_head,
     }
@@ -180,6 +181,11 @@ def _half_width(estimate: Mapping[str, float | None], places: int = 3) -> str:
 def _probability(value: float | None) -> str:
     """A p-value; no more than three digits of it say anything."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _unbroken_options(words: str) -> Markup:
+    """A text whose `--options` stay whole: a browser would break the line after their hyphens."""
+    return Markup(re.sub(r"(--[a-z-]+)", r'<code class="whole">\1</code>', str(escape(words))))  # noqa: S704  # escaped before
 
 
 def _breakable(name: str) -> Markup:
