@@ -212,6 +212,37 @@ def test_p_values_have_digits_that_say_something() -> None:
     assert "&lt; 0.0010.043" in Page(render(document)).rows["differences"][0].replace("<", "&lt;")
 
 
+def test_one_is_no_plural() -> None:
+    document = documents.long_tailed()
+    document["protocol"]["epochs"] = document["machine"]["cores"] = document["data"]["missing"] = 1
+    text = Page(render(document)).texts
+    assert "1 epoch," in text
+    assert "1 core," in text
+    assert "1 missing cell Target" in text
+    assert not re.search(r"\b1 (epochs|cores|missing cells)\b", text)
+
+
+def test_options_in_a_warning_are_not_broken() -> None:
+    document = documents.long_tailed()
+    document["data"]["warnings"] = ["name with --time-budget <b> what"]
+    assert '<li>name with <code class="whole">--time-budget</code> &lt;b&gt; what</li>' in render(document)
+
+
+def test_a_training_is_told_by_the_epochs_that_were_looked_at() -> None:
+    document = documents.long_tailed()
+    for each in filter(None, (each["curve"] for each in document["candidates"])):
+        each["epoch"] = [3 * place for place in range(1, len(each["epoch"]) + 1)]
+    assert "Validation after epoch 3" in Page(render(document)).texts
+
+
+def test_a_group_without_classes_has_no_column() -> None:
+    document = documents.long_tailed()
+    assert "Recall of middle</th>" in render(document)
+    for each in document["candidates"]:
+        each["groups"] = {**each["groups"], "middle": None}
+    assert "Recall of middle</th>" not in render(document)
+
+
 def test_labels_are_called_labels() -> None:
     document = documents.long_tailed()
     document["problem"]["kind"] = "multilabel"

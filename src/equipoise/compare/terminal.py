@@ -112,7 +112,8 @@ def _retrieves(study: Study) -> bool:
 def _split(study: Study) -> str:
     """The shares of training, validation and test; of retrieval the classes."""
     if study.order is not None and study.order.by == "time":
-        return f"of {100 * splits.shares(study.problem, study.order)[1]:.0f} % of the rows for test, trained on what was before"
+        _, tested = splits.shares(study.problem, study.order)
+        return f"of {100 * tested:.0f} % of the rows for test, trained on what was before"
     if not _retrieves(study):
         return "60/20/20"
     train, validation, test = splitting.shares(len(study.problem.classes))
