@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small_table import table
 
 from equipoise.compare.command import Options, execute
-from equipoise.compare.report import render
+from equipoise.compare.report import _half_width, render
 from equipoise.compare.study import Request
 
 HOSTILE = "<script>console.error(1)</script><img src='https://example.org/x.png'>"
@@ -241,6 +241,18 @@ def test_a_group_without_classes_has_no_column() -> None:
     for each in document["candidates"]:
         each["groups"] = {**each["groups"], "middle": None}
     assert "Recall of middle</th>" not in render(document)
+
+
+def test_relative_changes_are_in_per_cent_with_one_digit() -> None:
+    page = Page(render(documents.tasks()))
+    assert "Difference in %" in page.texts
+    assert all(re.search(r"[+−]\d+\.\d[+−]", row) for row in page.rows["differences"])
+
+
+def test_an_interval_has_no_more_digits_than_its_mean() -> None:
+    assert _half_width({"mean": 25.7, "high": 33.197}) == " ± 7.5"
+    assert _half_width({"mean": 0.7, "high": 0.721}) == " ± 0.021"
+    assert _half_width({"mean": 0.7, "high": None}) == ""
 
 
 def test_labels_are_called_labels() -> None:

@@ -16,7 +16,7 @@ from .charts.svg import digits, signed, ticks
 from .metrics import SPELLED
 
 LOWER_IS_BETTER = ("log loss", "brier", "calibration error", "RMSE", "mean absolute error")
-ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²"}
+ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²", "cross_entropy": "cross-entropy"}
 GROUPS = {"head": "Head", "middle": "Middle", "tail": "Tail"}
 
 # What a document may lack: an older one, or one of a run that left something out.
@@ -175,7 +175,9 @@ def _number(value: float | None, places: int = 3) -> str:
 def _half_width(estimate: Mapping[str, float | None], places: int = 3) -> str:
     """` ± 0.014`, or nothing where there is no interval."""
     mean, high = estimate.get("mean"), estimate.get("high")
-    return "" if mean is None or high is None else f" ± {_number(high - mean, places)}"
+    if mean is None or high is None:
+        return ""
+    return f" ± {_number(high - mean, places if abs(mean) < 10 else 1)}"  # no more digits than the mean has
 
 
 def _probability(value: float | None) -> str:

@@ -126,10 +126,10 @@ def _class_line(study: Study) -> str:
     effective = profile.effective_numbers(problem.counts)
     worths = [""] * len(effective) if _retrieves(study) else [f" ({worth:,.0f})" for worth in effective]
     shown = [
-        f"{name} {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
+        f"{name}: {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
     ]
     more = f" and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else ""
-    return f"rows{'' if _retrieves(study) else ' (effective numbers)'}: {', '.join(shown[:MOST_CLASSES])}{more}"
+    return f"rows{'' if _retrieves(study) else ' (effective numbers)'} of {', '.join(shown[:MOST_CLASSES])}{more}"
 
 
 def _column_lines(study: Study) -> list[str]:
