@@ -116,7 +116,7 @@ def files(tmp_path: Path) -> None:
         ("good.csv --epochs -1", "'--epochs'"),
         ("good.csv --workers 0", "'--workers'"),
         ("good.csv --model forest", "--model 'forest' is none of linear, mlp"),
-        ("good.csv --metric accuracy", "'--metric'"),
+        ("good.csv --metric accuracy", "'--metric': 'accuracy' is not one of"),
         ("good.csv --trials 0", "'--trials'"),
         ("good.csv --rows 2", "'--rows'"),
         ("good.csv --time-budget soon", "'soon' is no time, expected 90s, 10m or 2h"),
@@ -199,6 +199,11 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
         )
     assert result.returncode == 2
     assert result.stderr == "equipoise: [Errno 28] No space left on device\n"
+
+
+def test_a_picture_that_cannot_be_written_is_named(call: Any) -> None:
+    status, output, errors = call("curves", "sigmoid_focal", "--out", "nowhere/curves.csv")
+    assert (status, output, errors) == (2, "", "equipoise: nowhere/curves.csv: No such file or directory\n")
 
 
 @pytest.mark.parametrize("wrong", ["--losses=", "--out=", "--save="])

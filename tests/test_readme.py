@@ -1,25 +1,45 @@
-"""The README tells the truth: its code runs, its catalogue is the cards', its names exist."""
+"""The README and the guides tell the truth: their code runs, the catalogue is the cards', names and links exist."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import equipoise
 from equipoise.catalog import CARDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+WITH_CODE = [page for page in PAGES if BLOCK.search((ROOT / page).read_text(encoding="utf-8"))]
 
 
-def test_every_python_block_runs(tmp_path):
-    """In order, in one namespace, as a reader would paste them."""
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) >= 5
-    namespace = {"checkpoint": tmp_path / "criterion.pt"}
-    for block in blocks:
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_every_python_block_runs(page, tmp_path, monkeypatch):
+    """In order, in one namespace, as a reader would paste them into a fresh session."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         exec(block, namespace)
-    assert (tmp_path / "criterion.pt").exists()
+
+
+def test_there_is_code_to_run():
+    assert len(BLOCK.findall(README)) >= 5
+    assert {"README.md", "docs/heads.md", "docs/multitask.md", "docs/ranking.md"} <= set(WITH_CODE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), path
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, anchor
 
 
 def test_catalogue_follows_the_cards():

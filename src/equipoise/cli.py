@@ -215,8 +215,9 @@ def compare(
 ) -> None:
     """Find out which loss to train with on DATA, and whether any of them helps at all.
 
-    Every loss gets the same model, initial weights, batches, trials and budget. Each finished training is kept in
-    DIR/runs: an interrupted comparison goes on from there when the same command is given again.
+    Every loss gets the same model, initial weights, batches, trials and budget.
+    Interrupted, the same command goes on where it stopped: DIR/runs keeps each
+    finished training.
     """
     from .compare.command import Options, execute
     from .compare.study import Request
@@ -315,7 +316,8 @@ def curves(
 ) -> None:
     """Draw loss and gradient against the probability of the true class and its logit.
 
-    Of gradient harmonizing also the weight against the gradient norm, for a made-up batch: the figures of the papers.
+    Of gradient harmonizing also the weight against the gradient norm, for a
+    made-up batch: the figures of the papers.
     """
     from . import plots
 
@@ -365,9 +367,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail_for_want_of(error)
     except UsageError as error:
         message: str = error.format_message()  # type: ignore[attr-defined]  # typer does not export the class
+        message = message.replace("Value error, ", "")  # some versions of typer let Pydantic speak
         return _fail(f"{message} (see equipoise --help)", 2) if message else 2
     except OSError as error:
-        return _fail(str(error), 2)
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 2)
     except Exception as error:
         from .compare.errors import CompareError
 

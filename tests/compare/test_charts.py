@@ -61,6 +61,12 @@ def test_a_mean_stands_where_the_axis_says() -> None:
     assert float((zero.get("x1") or "").rstrip("%")) == ticks["0"]
 
 
+def test_no_band_hides_the_line_at_0() -> None:
+    chart = drawn(charts.intervals(candidates(*(difference(0.1, 0.02, detectable=0.05) for _ in range(3))), "accuracy"))
+    order = [each.get("class") for each in chart.iter() if each.get("class") in ("band", "zero", "mean undecided")]
+    assert order == ["band"] * 3 + ["zero"] + ["mean undecided"] * 3
+
+
 def test_the_verdict_is_a_word_and_a_sign_and_not_a_colour_alone() -> None:
     verdicts = ("helps", "hurts", "no evidence")
     chart = charts.intervals(candidates(*(difference(0.1, 0.02, verdict=each) for each in verdicts)), "accuracy")

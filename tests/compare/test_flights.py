@@ -78,7 +78,7 @@ def test_each_flight_has_the_weather_of_its_airport_at_its_scheduled_hour(source
 
 def test_an_impossible_wind_is_missing_and_said_so(source: Source) -> None:
     assert source.frame["wind_speed"].max() < 100
-    assert "winds above 253 miles per hour counted as missing: 1 hours of weather" in source.notes
+    assert "winds above 253 miles per hour counted as missing, hours of weather: 1" in source.notes
 
 
 def test_by_itself_it_is_three_tasks_split_by_day_on_a_sample(study: TaskStudy) -> None:

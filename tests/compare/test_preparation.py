@@ -120,7 +120,7 @@ def test_a_sample_keeps_the_classes_in_proportion(tmp_path: Path) -> None:
 def test_copies_of_rows_are_warned_of(tmp_path: Path) -> None:
     frame = pd.concat([rows(), rows().iloc[:50]])
     (warning,) = study(tmp_path, frame).warnings
-    assert warning.startswith("50 rows (7.7%) repeat an earlier one in every feature and the target")
+    assert warning.startswith("50 rows (7.7 %) repeat an earlier one in every feature and the target")
     assert not study(tmp_path, rows()).warnings
 
 

@@ -41,7 +41,7 @@ def test_two_classes_are_binary_and_the_positive_one_is_the_larger_or_the_rarer(
 
 
 def test_a_positive_class_that_is_not_the_rare_one_is_pointed_out() -> None:
-    assert "the positive class '1' is more than half of the rows, 75.0%" in single([0, 1, 1, 1] * 3).notes[-1]
+    assert "the positive class '1' is more than half of the rows, 75.0 %" in single([0, 1, 1, 1] * 3).notes[-1]
     assert not any("half" in note for note in single([0, 1] * 5).notes)
     assert not any("half" in note for note in single([0, 1, 1, 1] * 3, "multiclass").notes)
 
@@ -91,6 +91,7 @@ def test_classes_too_rare_to_split_are_named_and_left_out() -> None:
         (["a"] * 5, None, r"target 'y' has one class, 'a' \(5 rows\); at least two are needed"),
         (["a"] * 5 + ["b"] * 2, None, r"one class, 'a' \(5 rows\) after leaving out 'b' \(2 rows\)"),
         (["a", "b"], None, "target 'y' has no class after leaving out"),
+        ([*range(50), 0, 0, 1, 1], "binary", "has 50 classes, most of them with fewer than 3 rows: 89 % of the rows"),
         (["a", "b", "c"] * 3, "binary", "has 3 classes, a binary problem has 2"),
         (range(200), None, "holds 200 different numbers: an amount to predict"),
         (np.arange(30) / 7, None, "holds 30 different numbers: an amount to predict"),

@@ -130,6 +130,16 @@ def test_names_that_are_numbers_stay_as_they_are_written(tmp_path: Path) -> None
     assert list(read(tmp_path / "a.csv", "x,007,1.50\na,1,2\n").frame.columns) == ["x", "007", "1.50"]
 
 
+@pytest.mark.parametrize(
+    ("line", "number"), [("51.9,Brno,1,0", "'51.9'"), ("a,7,7", "'7'"), ("a,0,1", None), ("id,2019,2021", None)]
+)
+def test_names_like_cells_are_pointed_out(tmp_path: Path, line: str, number: str | None) -> None:
+    """A file without a line of names would lose its first row unseen."""
+    found = read(tmp_path / "a.csv", f"{line}\n{line}\n")
+    assert any("the first row may be data" in note for note in found.notes) == (number is not None)
+    assert number is None or number in found.notes[0]
+
+
 def test_parquet_with_repeated_names_and_an_index(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": [1, 2], "y": pd.Categorical(["a", "b"])}, index=[7, 9])
     frame.to_parquet(tmp_path / "a.parquet")
@@ -188,6 +198,7 @@ def zip_of(name: str, content: bytes) -> bytes:
         ("a.csv", b"x\n1\n2\n", "one column"),
         ("a.csv", b"x,y\n1,2\n1,2,3\n", "as CSV: line 3 has 3 cells, the line of names 2$"),
         ("a.csv", b'x,y\n"1,2\n', "as CSV: a quote that opens in line 2 is never closed$"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "as CSV: it holds bytes that no text has$"),
         ("a.csv", b"x:y\n1:2\n", r"one column, .* \(known separators: comma, semicolon, tab, \|\)$"),
         ("a.npz", npz(x=np.zeros(3)), "has one column, expected features and a target$"),
         ("a.parquet", b"PAR1 nonsense", "as Parquet"),
@@ -214,6 +225,9 @@ def test_unreadable_files_end_in_one_line(tmp_path: Path, name: str, content: by
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(CompareError, match=r"there is no file .*a\.csv$"):
         readers.read(tmp_path / "a.csv")
+    (tmp_path / "patients.csv").touch()
+    with pytest.raises(CompareError, match=r"there is no file .*pateints.csv; did you mean '.*patients\.csv'\?$"):
+        readers.read(tmp_path / "pateints.csv")
     with pytest.raises(CompareError, match="no built-in table"):
         readers.read(tmp_path / "farz")
     with pytest.raises(CompareError, match="is a folder"):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small_table import table
 
 from equipoise.compare.command import Options, execute
-from equipoise.compare.report import render
+from equipoise.compare.report import _half_width, render
 from equipoise.compare.study import Request
 
 HOSTILE = "<script>console.error(1)</script><img src='https://example.org/x.png'>"
@@ -210,6 +210,49 @@ def test_p_values_have_digits_that_say_something() -> None:
     document = documents.long_tailed()
     document["candidates"][1]["difference"].update(p=1e-9, p_adjusted=0.04256)
     assert "&lt; 0.0010.043" in Page(render(document)).rows["differences"][0].replace("<", "&lt;")
+
+
+def test_one_is_no_plural() -> None:
+    document = documents.long_tailed()
+    document["protocol"]["epochs"] = document["machine"]["cores"] = document["data"]["missing"] = 1
+    text = Page(render(document)).texts
+    assert "1 epoch," in text
+    assert "1 core," in text
+    assert "1 missing cell Target" in text
+    assert not re.search(r"\b1 (epochs|cores|missing cells)\b", text)
+
+
+def test_options_in_a_warning_are_not_broken() -> None:
+    document = documents.long_tailed()
+    document["data"]["warnings"] = ["name with --time-budget <b> what"]
+    assert '<li>name with <code class="whole">--time-budget</code> &lt;b&gt; what</li>' in render(document)
+
+
+def test_a_training_is_told_by_the_epochs_that_were_looked_at() -> None:
+    document = documents.long_tailed()
+    for each in filter(None, (each["curve"] for each in document["candidates"])):
+        each["epoch"] = [3 * place for place in range(1, len(each["epoch"]) + 1)]
+    assert "Validation after epoch 3" in Page(render(document)).texts
+
+
+def test_a_group_without_classes_has_no_column() -> None:
+    document = documents.long_tailed()
+    assert "Recall of middle</th>" in render(document)
+    for each in document["candidates"]:
+        each["groups"] = {**each["groups"], "middle": None}
+    assert "Recall of middle</th>" not in render(document)
+
+
+def test_relative_changes_are_in_per_cent_with_one_digit() -> None:
+    page = Page(render(documents.tasks()))
+    assert "Difference in %" in page.texts
+    assert all(re.search(r"[+−]\d+\.\d[+−]", row) for row in page.rows["differences"])
+
+
+def test_an_interval_has_no_more_digits_than_its_mean() -> None:
+    assert _half_width({"mean": 25.7, "high": 33.197}) == " ± 7.5"
+    assert _half_width({"mean": 0.7, "high": 0.721}) == " ± 0.021"
+    assert _half_width({"mean": 0.7, "high": None}) == ""
 
 
 def test_labels_are_called_labels() -> None:

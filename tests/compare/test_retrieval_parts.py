@@ -157,7 +157,7 @@ def test_few_test_classes_and_copies_are_warned_of(tmp_path: Any) -> None:
     doubled = pd.concat([copies, copies.iloc[:20]])
     table = encode(doubled.drop(columns=["thing", "y"]))
     (warning,) = warnings(table, pose(doubled[["thing"]], "retrieval"), doubled.drop(columns=["thing", "y"]), False)
-    assert warning.startswith("20 rows (25.0%) repeat an earlier one")
+    assert warning.startswith("20 rows (25.0 %) repeat an earlier one")
     assert "a search finds them first" in warning
 
 

@@ -298,7 +298,7 @@ def test_values_that_training_never_saw_are_warned_of(
     frame[name] = "never seen"
     frame.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", str(tmp_path / "m"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]) == 0
-    assert f"column {name!r}: 100% of the cells hold values that training never saw" in capsys.readouterr().err
+    assert f"column {name!r}: 100 % of the cells hold values that training never saw" in capsys.readouterr().err
 
 
 def test_weights_and_description_of_two_models_are_no_model(file: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_row_keeps_the_labels_that_it_has(tasks_csv: Path) -> None:
     assert sort.classes == ("plain", "fancy", "odd")
     assert sort.counts == tuple(frame["sort"].value_counts())
     missing = int(frame["amount"].isna().sum())
-    assert f"amount: {missing:,} rows have no label; they train and test the other tasks" in study.notes
+    assert f"amount: rows without a label, which train and test the other tasks: {missing:,}" in study.notes
     targets = study.targets(np.array([0, 5]))
     np.testing.assert_allclose(targets, np.stack([task.labels[[0, 5]] for task in study.tasks], axis=1))
 

@@ -143,6 +143,11 @@ def test_without_balancers_constant_weights_are_compared_alone(study: TaskStudy)
     assert not [sentence for sentence in comparison.verdict if sentence.startswith("Against constant")]
 
 
+def test_without_any_evidence_nobody_is_named(study: TaskStudy) -> None:
+    said = verdict(study, uncertainty_weighting=0.0, famo=0.0).verdict
+    assert "Against single-task models, no evidence that any of them helps or hurts." in said
+
+
 def test_what_became_of_each_task_is_told(study: TaskStudy) -> None:
     sentence = verdict(study, uncertainty_weighting=0.12).verdict[1]
     assert sentence.startswith(f"Task by task, {BALANCER} against single-task models, larger for better: hit +12.0 ± ")

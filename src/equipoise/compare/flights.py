@@ -66,7 +66,7 @@ def read(files: Path) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
         raise CompareError(f"cannot read {error.filename}: {error.strerror}") from error
     frame = joined(flights, weather)
     impossible = int((weather["wind_speed"] > STRONGEST_WIND).sum())
-    wind = (f"winds above {STRONGEST_WIND:.0f} miles per hour counted as missing: {impossible:,} hours of weather",)
+    wind = (f"winds above {STRONGEST_WIND:.0f} miles per hour counted as missing, hours of weather: {impossible:,}",)
     return frame, total.hexdigest(), (*NOTES, *(wind if impossible else ()))
 
 

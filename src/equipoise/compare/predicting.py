@@ -82,5 +82,5 @@ def _warn_of_unseen(saved: Saved, table: Table) -> None:
     for name, codes in zip(names, table.codes.T, strict=True):
         share = float((codes == -2).mean())
         if share > 0:
-            what = f"{share:.0%}" if share >= 0.01 else "under 1%"
+            what = f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %"
             sys.stderr.write(f"equipoise: column {name!r}: {what} of the cells hold values that training never saw\n")

@@ -185,9 +185,10 @@ def _uneven(posed: Problem, order: splits.Order | None) -> list[str]:
     tests = [len(cut.test) / len(posed.rows) for cut in splits.looked_at(posed, order)]
     if min(tests) >= splits.TEST / UNEVEN and max(tests) <= splits.TEST * UNEVEN:
         return []
+    found = f"{100 * min(tests):.0f} to {100 * max(tests):.0f} % of the rows are tested, not {100 * splits.TEST:.0f} %"
     return [
-        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {min(tests):.0%} to"
-        f" {max(tests):.0%} of the rows are tested, not {splits.TEST:.0%}; the seeds are worth less than they seem"
+        f"the groups of {order.column!r} are too few or too uneven for parts of even size: {found}; the seeds are worth"
+        " less than they seem"
     ]
 
 

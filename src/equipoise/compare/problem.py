@@ -165,6 +165,12 @@ def _single(cells: pd.Series[Any], rows: NDArray[np.int64], notes: list[str], ki
         left = f"one class, {counts.index[0]!r} ({counts.iloc[0]:,} rows)" if len(counts) else "no class"
         after = f" after leaving out {_list(rare)}, fewer than {fewest} rows each" if len(rare) else ""
         raise CompareError(f"target {target!r} has {left}{after}; at least two are needed")
+    if kind != "retrieval" and 2 * len(names) < len(cells):
+        share = 100 * (1 - len(names) / len(cells))
+        raise CompareError(
+            f"target {target!r} has {len(counts) + len(rare):,} classes, most of them with fewer than {fewest} rows:"
+            f" {share:.0f} % of the rows could not be split"
+        )
     if kind == "binary" and len(counts) > 2:
         raise CompareError(f"target {target!r} has {len(counts)} classes, a binary problem has 2")
     kind = kind or ("binary" if len(counts) == 2 else "multiclass")
@@ -176,7 +182,7 @@ def _single(cells: pd.Series[Any], rows: NDArray[np.int64], notes: list[str], ki
         share = counts[order[1]] / counts.sum()
         if share > 0.5:
             notes.append(
-                f"the positive class {order[1]!r} is more than half of the rows, {share:.1%}: not the rare one"
+                f"the positive class {order[1]!r} is more than half of the rows, {100 * share:.1f} %: not the rare one"
             )
     labels = names.map({each: index for index, each in enumerate(order)}).to_numpy(np.int64)
     return Problem(

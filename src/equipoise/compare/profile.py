@@ -66,7 +66,7 @@ def _duplicates(table: Table, problem: Problem) -> Iterator[str]:
             " with --group the column that says which rows belong together"
         )
         yield (
-            f"{count:,} rows ({count / len(labels):.1%}) repeat an earlier one in every feature and the target:"
+            f"{count:,} rows ({100 * count / len(labels):.1f} %) repeat an earlier one in every feature and the target:"
             f" if they are copies of one thing, {trouble}"
         )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import math
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read(path: Path, text: Collection[str] = ()) -> Read:
             raise CompareError(f"{path} is a folder, expected a CSV, Parquet or NPZ file")
         if not path.exists():
             known = "" if path.suffix else " and no built-in table (there are fars, digits and flights)"
-            raise CompareError(f"there is no file {path}{known}")
+            raise CompareError(f"there is no file {path}{known}{_near_files(path)}")
         if reader is None:
             raise CompareError(f"cannot tell what {path} is, expected a name that ends in {', '.join(READERS)}")
         if path.stat().st_size == 0:
@@ -65,6 +66,8 @@ def read_csv(path: Path, text: Collection[str] = ()) -> Read:
     with path.open("rb") as file:
         start = file.read(1 << 16)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in start:
+        raise CompareError(f"cannot read {path} as CSV: it holds bytes that no text has")
     separator = _separator(start.decode(encoding, errors="replace"))
     try:
         frame = _parse(path, separator, encoding)
@@ -80,6 +83,7 @@ def read_csv(path: Path, text: Collection[str] = ()) -> Read:
     else:
         names = list(frame.iloc[0])
         frame = frame.iloc[1:].reset_index(drop=True)
+        notes += _like_data(names)
     found = _named(frame, names, notes)
     for position, name in enumerate(found.frame.columns):
         if name not in text:
@@ -123,6 +127,22 @@ def _is_data(first_row: pd.Series[Any]) -> bool:
     if len(filled) > 1 and list(first_row.iloc[1:]) == [str(index) for index in range(len(filled))]:
         return False
     return len(filled) > 0 and bool(pd.to_numeric(filled, errors="coerce").notna().all())
+
+
+def _like_data(names: Sequence[Any]) -> list[str]:
+    """A note where names are numbers such as cells hold, and not the likes of 0, 1, 2 or 2019, 2020."""
+    written = [str(name).strip() for name in names if not pd.isna(name)]
+    numbers = [name for name in written if _is_number(name)]
+    if all(name.isdecimal() for name in numbers) and numbers == sorted(set(numbers), key=int):
+        return []
+    return [f"the first row may be data, as names such as {numbers[0]!r} are numbers: a line of names is missed then"]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _parse(path: Path, separator: str, encoding: str) -> pd.DataFrame:
@@ -242,6 +262,15 @@ def _named(frame: pd.DataFrame, names: Iterable[Any], notes: list[str]) -> Read:
         shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
         notes = [*notes, f"columns without a name of their own were renamed: {shown}"]
     return Read(frame.set_axis(list(taken), axis=1), notes=tuple(notes))
+
+
+def _near_files(path: Path) -> str:
+    """A question after files of a like name in the same folder, or an empty text."""
+    files = (
+        [each.name for each in path.parent.iterdir() if each.suffix.lower() in READERS] if path.parent.is_dir() else []
+    )
+    near = near_names(path.name, files)
+    return f"; did you mean {' or '.join(repr(str(path.with_name(name))) for name in near)}?" if near else ""
 
 
 def near_names(name: str, names: list[str]) -> list[str]:

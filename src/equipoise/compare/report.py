@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from . import charts
 from .charts.panels import half_of_the_gradient
@@ -16,7 +16,7 @@ from .charts.svg import digits, signed, ticks
 from .metrics import SPELLED
 
 LOWER_IS_BETTER = ("log loss", "brier", "calibration error", "RMSE", "mean absolute error")
-ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²"}
+ABBREVIATED = {"rmse": "RMSE", "mae": "mean absolute error", "r2": "R²", "cross_entropy": "cross-entropy"}
 GROUPS = {"head": "Head", "middle": "Middle", "tail": "Tail"}
 
 # What a document may lack: an older one, or one of a run that left something out.
@@ -51,6 +51,7 @@ def render(document: Mapping[str, Any]) -> str:
         "signed": signed,
         "breakable": _breakable,
         "words": in_words,
+        "options": _unbroken_options,
         "sentence": _sentence,
         "metric": _metric_head,
     }
@@ -174,12 +175,19 @@ def _number(value: float | None, places: int = 3) -> str:
 def _half_width(estimate: Mapping[str, float | None], places: int = 3) -> str:
     """` ± 0.014`, or nothing where there is no interval."""
     mean, high = estimate.get("mean"), estimate.get("high")
-    return "" if mean is None or high is None else f" ± {_number(high - mean, places)}"
+    if mean is None or high is None:
+        return ""
+    return f" ± {_number(high - mean, places if abs(mean) < 10 else 1)}"  # no more digits than the mean has
 
 
 def _probability(value: float | None) -> str:
     """A p-value; no more than three digits of it say anything."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _unbroken_options(words: str) -> Markup:
+    """A text whose `--options` stay whole: a browser would break the line after their hyphens."""
+    return Markup(re.sub(r"(--[a-z-]+)", r'<code class="whole">\1</code>', str(escape(words))))  # noqa: S704  # escaped before
 
 
 def _breakable(name: str) -> Markup:

@@ -112,7 +112,8 @@ def _retrieves(study: Study) -> bool:
 def _split(study: Study) -> str:
     """The shares of training, validation and test; of retrieval the classes."""
     if study.order is not None and study.order.by == "time":
-        return f"of {splits.shares(study.problem, study.order)[1]:.0%} of the rows for test, trained on what was before"
+        _, tested = splits.shares(study.problem, study.order)
+        return f"of {100 * tested:.0f} % of the rows for test, trained on what was before"
     if not _retrieves(study):
         return "60/20/20"
     train, validation, test = splitting.shares(len(study.problem.classes))
@@ -125,10 +126,10 @@ def _class_line(study: Study) -> str:
     effective = profile.effective_numbers(problem.counts)
     worths = [""] * len(effective) if _retrieves(study) else [f" ({worth:,.0f})" for worth in effective]
     shown = [
-        f"{name} {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
+        f"{name}: {rows:,}{worth}" for name, rows, worth in zip(problem.classes, problem.counts, worths, strict=True)
     ]
     more = f" and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else ""
-    return f"rows{'' if _retrieves(study) else ' (effective numbers)'}: {', '.join(shown[:MOST_CLASSES])}{more}"
+    return f"rows{'' if _retrieves(study) else ' (effective numbers)'} of {', '.join(shown[:MOST_CLASSES])}{more}"
 
 
 def _column_lines(study: Study) -> list[str]:

@@ -46,8 +46,11 @@ def intervals(
     low, high = _domain([difference for _, difference in rows])
     height = TOP + ROW * len(rows) + BOTTOM
     scale = _scale(low, high, height, lower_is_better, yardstick)
+    bands = [_band(TOP + ROW * number + 28, row[1], low, high) for number, row in enumerate(rows)]
     drawn = [_row(TOP + ROW * number, *row, low, high, places) for number, row in enumerate(rows)]
-    marks = element("svg", scale + "".join(mark for mark, _ in drawn), width=f"{100 * SHARE:g}%", height=height)
+    # The bands first, or they would hide the line at 0.
+    content = "".join((*bands, scale, *(mark for mark, _ in drawn)))
+    marks = element("svg", content, width=f"{100 * SHARE:g}%", height=height)
     words = "".join(label for _, label in drawn)
     says = "; ".join(f"{name} {_in_words(difference)}" for name, difference in rows)
     name = f"Difference in {metric} to {yardstick}, with its interval"
@@ -108,14 +111,21 @@ def _row(top: int, name: str, difference: Difference, low: float, high: float, p
     return "".join(_marks(top + 28, difference, look, low, high)), labels
 
 
+def _band(y: int, difference: Difference, low: float, high: float) -> str:
+    """The true differences that were more likely missed than the power asks for."""
+    detectable = difference.get("detectable")
+    if detectable is None or difference["mean"] is None:
+        return ""
+    start, end = max(-detectable, low), min(detectable, high)
+    if start >= end:
+        return ""
+    width = f"{100 * (end - start) / (high - low):.2f}%"
+    return element("rect", x=percent(start, low, high), y=y - 7, width=width, height=14, class_="band")
+
+
 def _marks(y: int, difference: Difference, look: str, low: float, high: float) -> list[str]:
-    """What could not have been detected, the interval and the mean; an arrow where the interval goes on."""
-    drawn, detectable = [], difference.get("detectable")
-    if detectable is not None:
-        start, end = max(-detectable, low), min(detectable, high)
-        if start < end:
-            width = f"{100 * (end - start) / (high - low):.2f}%"
-            drawn.append(element("rect", x=percent(start, low, high), y=y - 7, width=width, height=14, class_="band"))
+    """The interval and the mean; an arrow where the interval goes on."""
+    drawn = []
     if difference["low"] is not None:
         start, end = max(difference["low"], low), min(difference["high"], high)
         ends = {"x1": percent(start, low, high), "x2": percent(end, low, high)}

@@ -146,7 +146,7 @@ def _unlabelled(tasks: Sequence[Task]) -> list[str]:
     """How many rows lack each task's label."""
     missing = {task.name: int((~task.known).sum()) for task in tasks}
     return [
-        f"{name}: {count:,} rows have no label; they train and test the other tasks"
+        f"{name}: rows without a label, which train and test the other tasks: {count:,}"
         for name, count in missing.items()
         if count
     ]

@@ -35,11 +35,11 @@ def _line(task: Task) -> str:
         return f"{what}, {known.min():g} to {known.max():g}, median {np.median(known):g}; {judged}"
     worth = profile.effective_numbers(task.counts)
     shown = [
-        f"{name} {rows:,} ({number:,.0f})" for name, rows, number in zip(task.classes, task.counts, worth, strict=True)
+        f"{name}: {rows:,} ({number:,.0f})" for name, rows, number in zip(task.classes, task.counts, worth, strict=True)
     ]
     more = f" and {len(shown) - terminal.MOST_CLASSES} more" if len(shown) > terminal.MOST_CLASSES else ""
     classes = f"{', '.join(shown[: terminal.MOST_CLASSES])}{more}"
-    return f"{what}; {judged}; rows (effective numbers): {classes}"
+    return f"{what}; {judged}; rows (effective numbers) of {classes}"
 
 
 def show_comparison(comparison: TaskComparison, to: Console) -> None:

@@ -109,6 +109,8 @@ def _against(what: str, rows: Sequence[TaskRow], differences: Sequence[Differenc
     if not judged:
         return []
     found = {said: [name for name, each in judged if each == said] for said in VERDICTS}
+    if not found["helps"] and not found["hurts"]:
+        return [f"Against {what}, no evidence that any of them helps or hurts."]
     parts = [f"{said}: {', '.join(names)}" for said, names in found.items() if names]
     return [f"Against {what}, {'; '.join(parts)}."]
 
