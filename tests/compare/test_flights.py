@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_each_flight_has_the_weather_of_its_airport_at_its_scheduled_hour(source
     for row, found in zip(rows, source.frame.iloc[::9_973].to_dict("records"), strict=True):
         assert (row["origin"], row["dest"], row["carrier"]) == (found["origin"], found["dest"], found["carrier"])
         assert found["sched_dep_minute"] == 60 * int(row["hour"]) + int(row["minute"])
+        hours, minutes = divmod(int(row["sched_arr_time"]), 100)
+        assert found["sched_arr_minute"] == 60 * hours + minutes
+        day = date(int(row["year"]), int(row["month"]), int(row["day"]))
+        assert (found["date"], found["month"], found["weekday"]) == (str(day), f"{day:%b}", f"{day:%a}")
         for name in ("temp", "visib", "wind_speed"):
             cell = weather.get((row["origin"], row["time_hour"]), {}).get(name, "NA")
             known = cell not in ("", "NA")
