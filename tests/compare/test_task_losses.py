@@ -78,6 +78,7 @@ def test_center_and_scale_come_from_training_rows_and_lead_back_to_the_unit(scor
     assert losses.scale.tolist() == pytest.approx([1, 20 / NORMAL, 1])
     predicted = losses.predicted(torch.zeros(2, 5))
     assert predicted["amount"].tolist() == [[40.0], [40.0]]
+    assert losses.predicted(torch.ones(1, 5))["amount"].item() == pytest.approx(40 + 20 / NORMAL)
     assert [part.shape[1] for part in predicted.values()] == [1, 1, 3]
     assert predicted["sort"].dtype == torch.float64
 
