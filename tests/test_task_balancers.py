@@ -285,6 +285,7 @@ def test_the_loss_of_a_task_may_be_a_focal_loss():
         ({"a": -0.1}, ValueError, r"`kpis\['a'\]` must be in \[0, 1\]"),
         ({"d": 0.5}, ValueError, "`kpis` has the task 'd'"),
         ({"a": (1, 2, 3)}, ValueError, r"`kpis\['a'\]` must be a number or \(correct, count\)"),
+        ({"a": ("x", 2)}, ValueError, r"`kpis\['a'\]` must be a number or \(correct, count\)"),
         ({"a": "good"}, TypeError, r"`kpis\['a'\]` must be a number"),
         ([0.5], TypeError, "`kpis` must be a mapping"),
     ],
