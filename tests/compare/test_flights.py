@@ -117,6 +117,11 @@ def test_one_target_alone_does_not_see_what_is_known_only_afterwards(target: str
     assert study.order.column == "date"
 
 
+def test_two_targets_do_not_see_the_third_where_it_is_known_only_afterwards() -> None:
+    study = prepare(Request(data="flights", target="arr_delay:regression,carrier:multiclass", rows=4000, seeds=1))
+    assert [column.name for column in study.table.columns] == FEATURES
+
+
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights, "find_spec", lambda _: None)
     with pytest.raises(
