@@ -50,6 +50,16 @@ def test_what_is_no_label_is_missing_and_moves_no_other(tasks_csv: Path) -> None
     np.testing.assert_allclose(np.delete(amount.labels, [5, 6]), np.delete(table()["amount"].to_numpy(), [5, 6]))
 
 
+def test_a_row_whose_cells_are_all_no_labels_is_left_out_of_everything(tasks_csv: Path) -> None:
+    frame = table()
+    frame["amount"] = frame["amount"].astype(object)
+    frame.loc[[4, 5], ["hit", "amount", "sort"]] = [None, "inf", None]
+    frame.to_csv(tasks_csv, index=False)
+    study, kept = study_of(tasks_csv), np.delete(np.arange(ROWS), [4, 5])
+    np.testing.assert_array_equal(study.tasks[0].labels, table()["hit"][kept])
+    np.testing.assert_allclose(study.table.numeric[:, 0], frame["number"][kept], rtol=1e-6)
+
+
 def test_targets_are_no_features(tasks_csv: Path) -> None:
     assert [column.name for column in study_of(tasks_csv).table.columns] == ["number", "noise", "colour", "day"]
     grouped = study_of(tasks_csv, group="day")
