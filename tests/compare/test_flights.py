@@ -135,7 +135,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         flights.read(tmp_path)
 
 
-def test_the_hash_is_that_of_both_files(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_both_files_and_an_impossible_wind_is_none(tmp_path: Path) -> None:
     columns = ["year", "month", "day", "dep_time", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier"]
     one = pd.DataFrame([[2013, 1, 1, None, 517, 2400, None, "UA"]], columns=columns)
     one = one.assign(origin="EWR", dest="IAH", distance=1, time_hour="t")
@@ -147,3 +147,8 @@ def test_the_hash_is_that_of_both_files(tmp_path: Path) -> None:
     assert not [note for note in notes if "winds" in note]
     sky.assign(temp=2.0).to_csv(tmp_path / "weather.csv", index=False)
     assert flights.read(tmp_path)[1] != first
+    sky.assign(wind_speed=1048.0, wind_gust=30.0).to_csv(tmp_path / "weather.csv", index=False)
+    frame, _, notes = flights.read(tmp_path)
+    assert np.isnan(frame["wind_speed"].item())
+    assert frame["wind_gust"].item() == 30
+    assert notes[-1] == "winds above 253 miles per hour counted as missing: 1 hours of weather"
