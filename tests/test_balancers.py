@@ -282,6 +282,9 @@ def test_wrong_masks_and_names_are_named(card):
         made(card)(torch.ones(3), mask=[True, False])
     with pytest.raises(ValueError, match="`mask` has the task 'd'"):
         made(card)(torch.ones(3), mask={"d": True})
+    for mask in (True, 3, "abc", torch.tensor(True), torch.ones(3, 1, dtype=torch.bool)):
+        with pytest.raises(TypeError, match="`mask` must be a mapping, a list or a vector of 3 tasks, got"):
+            made(card)(torch.ones(3), mask=mask)
     for tasks, words in (
         ([], "at least one"),
         (["a", "a"], "each task once"),
@@ -294,6 +297,9 @@ def test_wrong_masks_and_names_are_named(card):
                 continue
         shared = {"shared": [torch.ones(2)]} if "shared" in card.required else {}
         with pytest.raises(ValueError, match=words):
+            card.module(tasks, **shared)
+    for tasks in (None, 3, "abc", [1, 2], {"a", "b"}):
+        with pytest.raises(TypeError, match="`tasks` must "):
             card.module(tasks, **shared)
 
 

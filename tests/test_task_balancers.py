@@ -1,5 +1,6 @@
 """What each balancer promises beyond the contract: optima, tables, identities, and how it moves."""
 
+import copy
 import math
 
 import numpy as np
@@ -125,6 +126,12 @@ def test_beyond_its_bounds_s_finds_back():
         assert balancer.weights["a"].item() == pytest.approx(0.5 * math.exp(-math.copysign(2, start)))
         slope = balancer.log_variance["a"].grad.item()
         assert slope * start > 0 if moves else slope == 0, (start, loss)
+
+
+@pytest.mark.parametrize("clamp", [3, (1.0,), (1.0, 2.0, 3.0), None, "a"])
+def test_bounds_that_are_not_two_are_named(clamp):
+    with pytest.raises(TypeError, match="`clamp` must be two numbers, got"):
+        UncertaintyWeighting({"a": "gaussian"}, clamp=clamp)
 
 
 def test_weight_decay_of_the_model_does_not_move_s():
@@ -278,6 +285,7 @@ def test_the_loss_of_a_task_may_be_a_focal_loss():
         ({"a": -0.1}, ValueError, r"`kpis\['a'\]` must be in \[0, 1\]"),
         ({"d": 0.5}, ValueError, "`kpis` has the task 'd'"),
         ({"a": (1, 2, 3)}, ValueError, r"`kpis\['a'\]` must be a number or \(correct, count\)"),
+        ({"a": ("x", 2)}, ValueError, r"`kpis\['a'\]` must be a number or \(correct, count\)"),
         ({"a": "good"}, TypeError, r"`kpis\['a'\]` must be a number"),
         ([0.5], TypeError, "`kpis` must be a mapping"),
     ],
@@ -453,11 +461,65 @@ def test_gradnorm_makes_norms_alike_and_helps_the_slow(alpha, slow_gets_more):
         assert sizes[1] / sizes[0] == pytest.approx(1, rel=0.15)
 
 
-def test_gradnorm_needs_parameters():
-    with pytest.raises(TypeError, match="`shared` must be a tensor"):
-        GradNorm(["a"], [3])
-    with pytest.raises(ValueError, match="at least one parameter"):
-        GradNorm(["a"], [])
+LAYER = torch.nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("shared", "error", "words"),
+    [
+        ([], ValueError, "at least one parameter, got none"),
+        ([3], TypeError, r"`shared\[0\]` must be a tensor, got 3"),
+        ([torch.ones(2), torch.ones(2).long()], TypeError, r"`shared\[1\]` must be a floating-point tensor"),
+        (None, TypeError, "`shared` must be a list of parameters.* got a NoneType"),
+        (LAYER, TypeError, "`shared` must be a list of parameters.* got a Linear"),
+        (torch.nn.Sequential(LAYER), TypeError, "`shared` must be a list of parameters.* got a Sequential"),
+        (LAYER.parameters, TypeError, "`shared` must be a list of parameters.* got a method"),
+        (dict(LAYER.named_parameters()), TypeError, "`shared` must be a list of parameters.* got a dict"),
+        (LAYER.named_parameters(), TypeError, r"`shared\[0\]` must be a tensor, got \('weight'"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_what_gradnorm_cannot_share_is_named(shared, error, words):
+    with pytest.raises(error, match=words):
+        GradNorm(["a"], shared)
+
+
+def test_a_shared_parameter_without_a_gradient_is_named_where_weights_learn():
+    """Autograd says that one of the differentiated tensors does not require grad, of which nobody spoke."""
+    model = Model()
+    balancer = GradNorm(TASKS, [model.trunk.weight, model.trunk.bias])
+    model.trunk.bias.requires_grad_(False)
+    before = copy.deepcopy(balancer.state_dict())
+    with pytest.raises(ValueError, match=r"`shared\[1\]` must require a gradient, got a torch.float64 tensor of shape"):
+        balancer(losses_of(model, 0))
+    assert all(torch.equal(balancer.state_dict()[name], value) for name, value in before.items())
+    balancer.eval()(losses_of(model, 0))
+    balancer.train()
+    model.trunk.bias.requires_grad_(True)
+    balancer(losses_of(model, 0)).backward()
+
+
+def test_a_shared_layer_that_no_loss_depends_on_is_an_error_and_no_silence():
+    """Its norms are all 0: the weights would never move, as where the model was copied after the balancer was built."""
+    model = Model()
+    elsewhere = GradNorm(TASKS, list(Model().trunk.parameters()))
+    before = copy.deepcopy(elsewhere.state_dict())
+    with pytest.raises(ValueError, match="`shared` must be what the losses depend on"):
+        elsewhere(losses_of(model, 0))
+    assert all(torch.equal(elsewhere.state_dict()[name], value) for name, value in before.items())
+    # one task of its own is no mistake, nor is a constant where a loss is missing
+    balancer = GradNorm(TASKS, list(model.trunk.parameters()))
+    own = torch.ones((), requires_grad=True)
+    balancer(losses_of(model, 0) | {"a": 2 * own}).backward()
+    balancer(dict.fromkeys(TASKS, own)).backward()
+
+
+def test_a_graph_that_is_gone_keeps_torchs_own_words():
+    model = Model()
+    losses = losses_of(model, 0)
+    sum(losses.values()).backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        GradNorm(TASKS, list(model.trunk.parameters()))(losses)
 
 
 # -------------------------------------------------------------------------------------------------- in a training

@@ -50,6 +50,18 @@ def test_every_candidate_trains_on_targets_of_its_kind(kind: Kind) -> None:
         assert scores.grad.abs().sum() > 0
 
 
+def test_scores_are_questions_of_their_own_where_a_sigmoid_loss_trains_them() -> None:
+    """A softmax over them would call other probabilities the model's."""
+    labels = LABELS["multiclass"]
+    for candidate in candidates("multiclass").values():
+        if candidate.make is not None:
+            scores = torch.zeros(len(labels), 3, requires_grad=True)
+            candidate.make(labels, 3)(scores, labels).backward()
+            assert scores.grad is not None
+            is_softmax = torch.allclose(scores.grad.sum(dim=1), torch.zeros(len(labels)), atol=1e-7)
+            assert candidate.independent != is_softmax, candidate.name
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_yardstick_is_plain_cross_entropy(kind: Kind) -> None:
     make = candidates(kind)[YARDSTICK].make

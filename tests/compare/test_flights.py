@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_each_flight_has_the_weather_of_its_airport_at_its_scheduled_hour(source
     for row, found in zip(rows, source.frame.iloc[::9_973].to_dict("records"), strict=True):
         assert (row["origin"], row["dest"], row["carrier"]) == (found["origin"], found["dest"], found["carrier"])
         assert found["sched_dep_minute"] == 60 * int(row["hour"]) + int(row["minute"])
+        hours, minutes = divmod(int(row["sched_arr_time"]), 100)
+        assert found["sched_arr_minute"] == 60 * hours + minutes
+        day = date(int(row["year"]), int(row["month"]), int(row["day"]))
+        assert (found["date"], found["month"], found["weekday"]) == (str(day), f"{day:%b}", f"{day:%a}")
         for name in ("temp", "visib", "wind_speed"):
             cell = weather.get((row["origin"], row["time_hour"]), {}).get(name, "NA")
             known = cell not in ("", "NA")
@@ -112,6 +117,11 @@ def test_one_target_alone_does_not_see_what_is_known_only_afterwards(target: str
     assert study.order.column == "date"
 
 
+def test_two_targets_do_not_see_the_third_where_it_is_known_only_afterwards() -> None:
+    study = prepare(Request(data="flights", target="arr_delay:regression,carrier:multiclass", rows=4000, seeds=1))
+    assert [column.name for column in study.table.columns] == FEATURES
+
+
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights, "find_spec", lambda _: None)
     with pytest.raises(
@@ -125,7 +135,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         flights.read(tmp_path)
 
 
-def test_the_hash_is_that_of_both_files(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_both_files_and_an_impossible_wind_is_none(tmp_path: Path) -> None:
     columns = ["year", "month", "day", "dep_time", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier"]
     one = pd.DataFrame([[2013, 1, 1, None, 517, 2400, None, "UA"]], columns=columns)
     one = one.assign(origin="EWR", dest="IAH", distance=1, time_hour="t")
@@ -137,3 +147,8 @@ def test_the_hash_is_that_of_both_files(tmp_path: Path) -> None:
     assert not [note for note in notes if "winds" in note]
     sky.assign(temp=2.0).to_csv(tmp_path / "weather.csv", index=False)
     assert flights.read(tmp_path)[1] != first
+    sky.assign(wind_speed=1048.0, wind_gust=30.0).to_csv(tmp_path / "weather.csv", index=False)
+    frame, _, notes = flights.read(tmp_path)
+    assert np.isnan(frame["wind_speed"].item())
+    assert frame["wind_gust"].item() == 30
+    assert notes[-1] == "winds above 253 miles per hour counted as missing: 1 hours of weather"

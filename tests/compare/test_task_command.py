@@ -66,6 +66,7 @@ def test_the_document_holds_what_the_report_is_drawn_from(done: Path) -> None:
     hit, amount, sort = document["problem"]["tasks"]
     assert (hit["kind"], hit["loss"], hit["metric"]) == ("binary", "cross_entropy", "average_precision")
     assert (amount["rows"], amount["missing"]) == (table()["amount"].notna().sum(), table()["amount"].isna().sum())
+    assert [each["larger_is_better"] for each in (hit, amount, sort)] == [True, False, True]
     assert [each["name"] for each in sort["classes"]] == ["plain", "fancy", "odd"]
     assert [each["excluded"] for each in sort["classes"]] == [False, False, True]
     assert sorted(each["name"] for each in document["candidates"]) == sorted(WAYS)
@@ -206,6 +207,30 @@ def test_the_code_to_paste_runs(done: Path, name: str) -> None:
     if name != "single_task":
         assert trunk.weight.grad is not None
         assert trunk.weight.grad.abs().sum() > 0
+
+
+def test_the_code_to_paste_has_the_weights_and_rates_that_were_chosen(done: Path) -> None:
+    from dataclasses import replace
+
+    from equipoise.compare.tasks.snippet import snippet
+    from equipoise.compare.tasks.summary import summarize
+
+    study = study_of(done.parent / "tasks.csv", epochs=1)
+    comparison = summarize(study, engine.run(study, 2, pools.local(1), Store(done / "runs"), lambda *_: None), 1)
+    weights = (("weight of hit", 0.5), ("weight of amount", 1.0), ("weight of sort", 1.5))
+    chosen = {"": replace(study.settings[0], learning_rate=0.003, weight_decay=0.02, options=weights)}
+    rows = tuple(replace(row, chosen=chosen) if row.chosen.keys() == {""} else row for row in comparison.rows)
+    layer = torch.nn.Linear(2, 3)
+    for winner in ("constant_weighting", "impartial_loss_weighting"):
+        losses = dict(zip(("hit", "amount", "sort"), layer(torch.ones(2)).square().unbind(), strict=True))
+        namespace: dict[str, Any] = {"model": layer, "losses": losses}
+        exec(snippet(replace(comparison, winner=winner, rows=rows)), namespace)
+        model, *learned = namespace["optimizer"].param_groups
+        assert (model["lr"], model["weight_decay"]) == (0.003, 0.02)
+        if winner == "constant_weighting":
+            assert namespace["balancer"].weights == {"hit": 0.5, "amount": 1.0, "sort": 1.5}
+        else:
+            assert [group["lr"] for group in learned] == [0.03]
 
 
 def test_flights_without_its_package_is_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from small_tasks import study_of
 from torch import nn
 
-from equipoise.compare import models, training
+from equipoise.compare import jobs, models, splits, training
 from equipoise.compare.jobs import Job, run_job
 from equipoise.compare.tasks import candidates, metrics
 from equipoise.compare.tasks.balanced import Balanced
@@ -26,9 +27,9 @@ def study(tasks_csv: Path) -> TaskStudy:
     return study_of(tasks_csv)
 
 
-def run(study: TaskStudy, name: str, stage: Any = "final", trial: int = 0) -> dict[str, Any]:
+def run(study: TaskStudy, name: str, stage: Any = "final", trial: int = 0, seed: int = 0) -> dict[str, Any]:
     settings = study.candidates[name].tried(study.settings)[trial]
-    return run_job(study, Job.of(study, name, 0, settings, stage))[name]
+    return run_job(study, Job.of(study, name, seed, settings, stage))[name]
 
 
 @pytest.fixture
@@ -65,6 +66,55 @@ def test_every_candidate_starts_from_the_same_weights_and_sees_the_same_batches(
             torch.testing.assert_close(mine, first, rtol=0, atol=0, equal_nan=True)
 
 
+def test_another_seed_starts_from_other_weights(study: TaskStudy, seen: dict[str, list[Any]]) -> None:
+    for seed in range(2):
+        run(study, candidates.EQUAL, "trial", seed=seed)
+    first, second = seen["start"]
+    assert not torch.equal(first[0], second[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_score_is_of_the_rows_of_its_part_and_seed(
+    study: TaskStudy, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    scored: list[tuple[str, Any, Any]] = []
+    evaluate = metrics.evaluate
+
+    def recorded(task: Any, predicted: Any, labels: Any) -> Any:
+        scored.append((task.name, labels, evaluate(task, predicted, labels)))
+        return scored[-1][2]
+
+    monkeypatch.setattr(metrics, "evaluate", recorded)
+    result = run(study, candidates.EQUAL, seed=seed)
+    cut = splits.split(study.problem, seed, study.order)
+    of_task = {task.name: task.labels for task in study.tasks}
+    for part, rows in (("validation", cut.validation), ("test", cut.test)):
+        for name, found in result[part]["tasks"].items():
+            (labels,) = [labels for _, labels, each in scored if each is found]
+            np.testing.assert_array_equal(labels, of_task[name][rows])
+    assert len(scored) == (2 + 2) * 3, "the curve has two points"
+    for name, labels, _ in scored[:6]:
+        np.testing.assert_array_equal(labels, of_task[name][cut.validation])
+
+
+def test_labels_of_other_rows_have_no_part_in_a_training(study: TaskStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in where the scores start, nor in the unit of an amount, nor in the weights."""
+    cut = splits.split(study.problem, 0, study.order)
+    rows = np.concatenate([cut.validation, cut.test])
+    tasks = []
+    for task in study.tasks:
+        labels = task.labels.copy()
+        labels[rows] = 3 * labels[rows] if task.kind == "regression" else np.roll(labels[rows], 1)
+        tasks.append(replace(task, labels=labels))
+    before = run(study, "dynamic_task_prioritization")
+    monkeypatch.setattr(jobs, "_last", None)  # what a process keeps of the last seed
+    after = run(replace(study, tasks=tuple(tasks)), "dynamic_task_prioritization")
+    monkeypatch.setattr(jobs, "_last", None)
+    assert after["test"] != before["test"]
+    assert after["curve"]["train_loss"] == before["curve"]["train_loss"]
+    assert after["weights"] == before["weights"]
+
+
 def test_scores_start_at_the_best_constants_and_the_biases_are_the_heads(
     study: TaskStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +133,21 @@ def test_scores_start_at_the_best_constants_and_the_biases_are_the_heads(
     assert torch.equal(given[0], given[2])
 
 
-def test_a_final_training_has_scores_costs_curves_and_weights(study: TaskStudy) -> None:
+def test_a_final_training_has_scores_costs_curves_and_weights(
+    study: TaskStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    train = training.train
+
+    def trained(*arguments: Any) -> Any:
+        found = train(*arguments)
+        losses[:] = found.losses
+        return found
+
+    monkeypatch.setattr(training, "train", trained)
     result = run(study, "uncertainty_weighting")
+    assert result["curve"]["train_loss"] == losses
+    assert losses[0] != losses[1]
     for part in ("validation", "test"):
         assert list(result[part]["tasks"]) == ["hit", "amount", "sort"]
         assert result[part]["overall"][metrics.RANK] == metrics.rank(study.tasks, result[part]["tasks"]) > 0
@@ -131,6 +194,15 @@ def test_equal_weights_are_constant_weights_of_1(study: TaskStudy) -> None:
     assert run(study, candidates.CONSTANT, trial=1)["weights"] != equal["weights"]
     weights = list(dict(study.candidates[candidates.CONSTANT].tried(study.settings)[1].options).values())
     assert [each[0] for each in run(study, candidates.CONSTANT, trial=1)["weights"].values()] == pytest.approx(weights)
+
+
+def test_a_balancer_is_told_what_kind_of_loss_each_task_has(study: TaskStudy) -> None:
+    hit, amount, sort = study.tasks
+    assert candidates.kind(replace(amount, loss="absolute_error")) == "laplace"
+    make = study.candidates["uncertainty_weighting"].make
+    assert make is not None
+    built = make([hit, amount, sort], study.settings[0], ())
+    assert (built.tasks, built.kinds) == (("task_0", "task_1", "task_2"), ("softmax", "gaussian", "softmax"))
 
 
 def test_weights_that_are_tried_are_drawn_evenly_and_a_larger_count_keeps_them() -> None:

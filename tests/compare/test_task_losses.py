@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +78,7 @@ def test_center_and_scale_come_from_training_rows_and_lead_back_to_the_unit(scor
     assert losses.scale.tolist() == pytest.approx([1, 20 / NORMAL, 1])
     predicted = losses.predicted(torch.zeros(2, 5))
     assert predicted["amount"].tolist() == [[40.0], [40.0]]
+    assert losses.predicted(torch.ones(1, 5))["amount"].item() == pytest.approx(40 + 20 / NORMAL)
     assert [part.shape[1] for part in predicted.values()] == [1, 1, 3]
     assert predicted["sort"].dtype == torch.float64
 
@@ -96,6 +100,12 @@ def balanced(balancer: nn.Module, trained: tuple[str, ...] = tuple(HEADS)) -> Ba
     total = Balanced(TaskLosses(TASKS, TARGETS), {name: name for name in trained})
     total.start(balancer, 0.01)
     return total
+
+
+def test_what_a_balancer_learns_moves_ten_times_as_fast_as_the_model() -> None:
+    total = Balanced(TaskLosses(TASKS, TARGETS), {name: name for name in HEADS})
+    (group,) = total.start(equipoise.ImpartialLossWeighting(list(HEADS)), 0.01)
+    assert group["lr"] == pytest.approx(0.1)
 
 
 def test_weights_of_1_are_the_plain_sum(scores: torch.Tensor) -> None:
@@ -144,6 +154,27 @@ def test_a_balancer_that_draws_at_random_leaves_the_batches_alone_and_draws_anew
         drawn.append(float(total.balancer.weights["hit"]))
     assert torch.equal(torch.randperm(100), expected)
     assert len(set(drawn)) == 3
+
+
+class Told(equipoise.DynamicTaskPrioritization):
+    """Keeps what it is told."""
+
+    kpis: Mapping[str, float]
+
+    def forward(self, losses: Any, *, kpis: Any = None, mask: Any = None) -> torch.Tensor:
+        self.kpis = kpis
+        return super().forward(losses, kpis=kpis, mask=mask)
+
+
+def test_kpis_are_those_of_the_rows_that_have_the_label() -> None:
+    scores = torch.zeros(7, 5)
+    scores[[1, 4, 5], 0] = 1.0  # of the labelled rows both positives are right, and two of three negatives
+    scores[2, 1] = -10 / (20 / NORMAL)  # of five amounts two lie within 10 of what is said: 30 exactly, and 40
+    scores[[0, 4, 6], 2:] = torch.tensor([[1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])  # 2/2, 0/2 and 1/2 right
+    scores[[1, 2, 5], 2] = 1.0
+    total = balanced(Told(list(HEADS)))
+    total(scores, TARGETS)
+    assert total.balancer.kpis == pytest.approx({"hit": (1 + 2 / 3) / 2, "amount": 3 / 5, "sort": (1 + 0 + 1 / 2) / 3})
 
 
 def test_kpis_are_high_where_all_is_right_and_the_same_for_all_that_know_nothing() -> None:

@@ -88,6 +88,16 @@ def test_rows_without_a_label_are_no_part_of_the_score() -> None:
     assert metrics.value(BINARY, found) == pytest.approx(average_precision_score(labels[:4], scores[:4, 0]))
 
 
+def test_classes_that_are_questions_of_their_own_are_scored_as_such() -> None:
+    """Their probabilities are sigmoids, brought to the sum of 1."""
+    scores, labels = np.array([[2.0, 0.0, -1.0], [0.0, 3.0, 0.5]]), np.array([0.0, 2.0])
+    probability = 1 / (1 + np.exp(-scores))
+    probability /= probability.sum(axis=1, keepdims=True)
+    found = metrics.evaluate(task("multiclass", "class_balanced_sigmoid_focal"), scores, labels)
+    assert found["overall"]["log_loss"] == pytest.approx(-np.log(probability[[0, 1], [0, 2]]).mean())
+    assert metrics.evaluate(SORT, scores, labels)["overall"]["log_loss"] != found["overall"]["log_loss"]
+
+
 def test_diverged_predictions_have_no_score() -> None:
     labels = np.array([1.0, 0.0])
     assert metrics.value(AMOUNT, metrics.evaluate(AMOUNT, np.array([[np.nan], [1.0]]), labels)) is None

@@ -137,6 +137,23 @@ def test_a_balancer_that_beats_single_task_models_alone_is_told_so(study: TaskSt
     assert comparison.winner == BALANCER
 
 
+def test_a_balancer_that_beats_constant_weights_alone_is_not_the_answer(study: TaskStudy) -> None:
+    comparison = verdict(study, equal_weights=-0.3, constant_weighting=-0.3, uncertainty_weighting=0.0)
+    assert row(comparison, BALANCER).against_constant.verdict == "helps"  # type: ignore[union-attr]
+    assert comparison.verdict[0].startswith("Single-task models will do")
+    assert comparison.winner == candidates.SINGLE
+
+
+def test_how_small_a_gain_would_have_been_found_is_told_of_the_change_against_single_task_models(
+    study: TaskStudy,
+) -> None:
+    comparison = verdict(study, uncertainty_weighting=results(0.1, tuple(5 * each for each in NOISE)), famo=0.1)
+    found = [each.difference.detectable for each in comparison.rows[1:] if each.difference]
+    assert max(found) > 2 * min(found)  # type: ignore[type-var, operator]
+    shown = f"is {min(found):.1f} % to {max(found):.1f} %, depending on the way to weigh"  # type: ignore[type-var]
+    assert any(shown in sentence for sentence in comparison.verdict)
+
+
 def test_without_balancers_constant_weights_are_compared_alone(study: TaskStudy) -> None:
     comparison = verdict(study)
     assert comparison.verdict[0].endswith("(equal_weights) have a Δm of +0.0 ± 0.5 %.")

@@ -51,7 +51,8 @@ class Candidate:
     @property
     def independent(self) -> bool:
         """Whether each score is trained as a yes/no question of its own."""
-        return self.card is not None and self.card.kind == "elementwise"
+        # by the kernel's family: sigmoid losses of class indices have rows for an input, as softmax losses do
+        return self.card is not None and self.card.op_family in ("elementwise", "histogram")
 
 
 def candidates(kind: Kind) -> dict[str, Candidate]:

@@ -177,7 +177,10 @@ def load(folder: Path, model: str | None = None) -> Saved:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CompareError(f"{folder / DESCRIPTION} has another format than this version reads, expected {FORMAT}")
     if description.get("weights_sha256") != hashlib.sha256(content).hexdigest():
-        raise CompareError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different models: saving was cut short")
+        raise CompareError(
+            f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different models: saving was cut short, or two runs saved"
+            " here at once"
+        )
     try:
         return _restore(description, weights, model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

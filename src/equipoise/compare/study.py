@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import equipoise
+from equipoise import kernels
 from equipoise.processor import processor_name
 
 from . import columns, metrics, problem, splits, training, trials
@@ -118,6 +119,7 @@ class Study:
             "model_source": self.model_source,
             "versions": versions(),
             "code": code_fingerprint(),
+            "kernels": kernels.status().active,  # EQUIPOISE_EAGER=1 gives other last digits
         }
 
     def key(self, candidate: str, seed: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -182,6 +182,10 @@ class Balancer(Loss):
             wanted = [bool(mask.get(name, True)) for name in self.tasks]
         elif mask is None:
             wanted = [True] * len(self.tasks)
+        elif not _is_list(mask):
+            raise TypeError(
+                f"`mask` must be a mapping, a list or a vector of {len(self.tasks)} tasks, got {checks.describe(mask)}"
+            )
         else:
             wanted = [bool(each) for each in (mask.tolist() if isinstance(mask, Tensor) else mask)]
         if len(wanted) != len(self.tasks):
@@ -207,9 +211,12 @@ class Balancer(Loss):
 
 def names(tasks: Sequence[str]) -> tuple[str, ...]:
     """Checks the names of the tasks: words that can name parameters, none twice."""
-    if isinstance(tasks, str) or not all(isinstance(each, str) for each in tasks):
-        raise TypeError(f"`tasks` must be a list of names, got {tasks!r}")
+    # a set has another order in every process: state and vectors of losses would change places
+    if isinstance(tasks, (set, frozenset)) or not _is_list(tasks):
+        raise TypeError(f"`tasks` must be a list of names, got {checks.describe(tasks)}")
     found = tuple(tasks)
+    if not all(isinstance(each, str) for each in found):
+        raise TypeError(f"`tasks` must be a list of names, got {checks.describe(found)}")
     if not found:
         raise ValueError("`tasks` must name at least one task, got none")
     if len(set(found)) < len(found):
@@ -262,6 +269,11 @@ def _weighed(call: Call, weights: Tensor) -> Tensor:
 def _nothing(values: Tensor) -> Tensor:
     """A total of no losses, of which a gradient can be asked."""
     return values.new_zeros((), requires_grad=torch.is_grad_enabled())
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value is gone through one by one: a number and a text are not, nor a tensor of other than one axis."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) == 1
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ ICML 2018, eq. 1-2 and algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class GradNorm(Balancer):
     Args:
         tasks: their names.
         shared: W, the parameters where the gradients are measured: those of the last layer that all tasks share. They
-            stay the model's own.
+            stay the model's own. Where weights learn, each must require a gradient and the losses depend on them.
         alpha: how much slow tasks are pulled along, at least 0. Default: `1.5`.
         sync: whether gradients and losses are those of all ranks, each loss scaled so that their average is that of the
             joined batch, as those of this package are with `sync=True`. Default: `False`.
@@ -32,6 +32,10 @@ class GradNorm(Balancer):
     Shape:
         `losses`: a scalar by task, or `[T]`; a scalar comes out. In `eval()`, and where no gradient is recorded, the
         weights rest.
+
+    Raises:
+        TypeError: if `shared` holds anything but floating-point tensors.
+        ValueError: if `shared` is empty; in a call, if one of them requires no gradient, or no loss depends on any.
 
     Example:
         >>> import torch
@@ -59,12 +63,8 @@ class GradNorm(Balancer):
         self, tasks: Sequence[str], shared: Iterable[Tensor], *, alpha: float = 1.5, sync: bool = False
     ) -> None:
         super().__init__(tasks, sync=sync)
-        if isinstance(shared, Tensor):
-            shared = [shared]
         # a tuple is no part of a module: the parameters are the model's, to save and to optimise
-        self.shared = tuple(checks.scores("shared", each) for each in shared)
-        if not self.shared:
-            raise ValueError("`shared` must hold at least one parameter, got none")
+        self.shared = _checked(shared)
         self.alpha = checks.number("alpha", alpha, 0)
         self.log_weight = one_each(self.tasks)
         self.register_buffer("first", torch.ones(len(self.tasks)))
@@ -96,8 +96,13 @@ class GradNorm(Balancer):
 
     def _norms(self, call: Call) -> Tensor:
         """`[T]`: the norm of each loss's gradient on what is shared; the graph is kept for the backward pass."""
+        for place, each in enumerate(self.shared):
+            if not each.requires_grad:  # now: a layer may be frozen, and thawed, after this was built
+                raise ValueError(
+                    f"`shared[{place}]` must require a gradient, got {checks.describe(each)} that requires none"
+                )
         sizes = [each.numel() for each in self.shared]
-        rows = []
+        rows, reached = [], []
         for loss in call.terms:
             row = call.seen.new_zeros(sum(sizes), dtype=torch.float32)
             if loss is not None and loss.requires_grad:
@@ -107,12 +112,32 @@ class GradNorm(Balancer):
                     for each, part, size in zip(self.shared, found, sizes, strict=True)
                 ]
                 row = torch.cat([part.to(torch.float32) for part in parts])
+                if loss.grad_fn is not None:  # a constant that stands in for a missing loss depends on nothing
+                    reached.append(any(part is not None for part in found))
             rows.append(row if call.over_ranks else torch.linalg.vector_norm(row))
+        if reached and not any(reached):  # all norms are 0, and the weights would never move
+            raise ValueError(
+                "`shared` must be what the losses depend on, got parameters that no loss depends on: those of another"
+                " layer, or of a copy of the model"
+            )
         if not call.over_ranks:
             return torch.stack(rows)
         total = distributed.sum_over_ranks(torch.stack(rows), self.sync) / distributed.world_size(self.sync)
         norms: Tensor = torch.linalg.vector_norm(total, dim=1)
         return norms
+
+
+def _checked(shared: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Checks that what is shared is at least one floating-point tensor."""
+    if isinstance(shared, Tensor):
+        shared = [shared]
+    if isinstance(shared, (str, Mapping, torch.nn.Module)) or not isinstance(shared, Iterable):
+        came = type(shared).__name__
+        raise TypeError(f"`shared` must be a list of parameters, as of `list(layer.parameters())`, got a {came}")
+    found = tuple(checks.scores(f"shared[{place}]", each) for place, each in enumerate(shared))
+    if not found:
+        raise ValueError("`shared` must hold at least one parameter, got none")
+    return found
 
 
 CARD = Card(

@@ -133,7 +133,7 @@ def _pair(name: str, kpi: Kpi | None, like: Tensor, sync: bool) -> Tensor:
             raise ValueError(f"`kpis[{name!r}]` must be (correct, count) with `sync=True`, got {checks.describe(kpi)}")
         checks.scalar(f"kpis[{name!r}]", kpi, 0, 1)
         kpi = (kpi, 1.0)
-    if len(kpi) != 2:
+    if len(kpi) != 2 or not all(isinstance(each, Tensor) or checks.is_number(each) for each in kpi):
         raise ValueError(f"`kpis[{name!r}]` must be a number or (correct, count), got {checks.describe(kpi)}")
     correct, count = (_number(each, like) for each in kpi)
     if checks.can_read_values(correct) and not 0 <= correct <= count:

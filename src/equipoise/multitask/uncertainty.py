@@ -4,7 +4,7 @@ Geometry and Semantics", CVPR 2018, eq. 5-10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -79,6 +79,8 @@ class UncertaintyWeighting(Balancer):
         self.kinds = tuple(checks.choice(f"tasks[{name!r}]", kind, KINDS) for name, kind in tasks.items())
         self.regularizer = checks.choice("regularizer", regularizer, REGULARIZERS)
         self.init = checks.choice("init", init, INITS)
+        if not isinstance(clamp, Sequence) or len(clamp) != 2:
+            raise TypeError(f"`clamp` must be two numbers, got {checks.describe(clamp)}")
         low, high = (checks.number("clamp", each, -torch.inf) for each in clamp)
         if not low < high:
             raise ValueError(f"`clamp` must rise, got {clamp!r}")

@@ -88,7 +88,9 @@ def batch_triplet_loss(
 
     Differs from:
         Mining that forms all N³ triplets, or the matrix of all distances, and stops at a few thousand embeddings. Of
-        equal distances the lowest index is mined.
+        equal distances the lowest index is mined. Two negatives whose distances differ by less than float32 can tell
+        are such: implementations that round otherwise (sentence-transformers') mine the other one for about one pair in
+        700 of 2048 embeddings, which leaves the value and turns single gradients.
 
     References:
         Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 1703.07737,
