@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from equipoise.kernels import native
 from equipoise.kernels import triton as gpu
 from equipoise.ops import elementwise, fused, histogram, rowwise
+from equipoise.ranking import _forms, _mine
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))  # the calls with every option, in `both`
 
@@ -45,6 +47,9 @@ def kernels_in_use(monkeypatch):
     monkeypatch.setattr(histogram, "COUNT", histogram._counts_on_gpu)
     monkeypatch.setattr(fused, "_scale", scale_as_on_gpu)
     modules = {"sigmoid": elementwise, "softmax": rowwise, "ghm": histogram}
+    for module in (_forms, _mine):
+        monkeypatch.setattr(module, "is_native", lambda anchors: False)
+    monkeypatch.setattr(_forms, "gpu", SimpleNamespace(takes=takes_as_on_gpu))
     monkeypatch.setattr(both, "KERNELS", {family: module.KERNEL for family, module in modules.items()})
 
 
@@ -57,6 +62,10 @@ def refuse_to_fall_back(takes):
         return taken
 
     return asked
+
+
+def takes_as_on_gpu(input):
+    return input.dtype in gpu.DTYPES and not native.is_eager()
 
 
 def scale_as_on_gpu(gradient, upstream):
