@@ -26,6 +26,12 @@ def hinge(ahead):
 
 
 @triton.jit
+def measured(tile, rooted: tl.constexpr):
+    """Distances from what the tile holds: positives and negatives alike, or one of two equal ones would lie beyond."""
+    return tl.sqrt(tile) if rooted else tile
+
+
+@triton.jit
 def weight_of(derivative, distance, rooted: tl.constexpr):
     """A derivative as it is, or over the distance: a factor of the difference of two embeddings, 0 where they are one."""
     if rooted:
@@ -59,12 +65,11 @@ def pairs_kernel(
         d = tl.load(tile + lane, mask=live, other=NOWHERE)
         if mask is not None:
             d = tl.where(tl.load(mask + row * columns + lane, mask=live, other=0) != 0, d, NOWHERE)
-        if rooted:
-            d = tl.sqrt_rn(d)  # as the positives were rooted: of equal distances neither is beyond the other
+        d = measured(d, rooted)
         total = tl.zeros([block], tl.float32)
         derivative = tl.zeros([block], tl.float32)
         for which in range(number):
-            ahead = (tl.load(positive + which) + margin) - d
+            ahead = (measured(tl.load(positive + which), rooted) + margin) - d
             if soft:
                 term, slope = hard_focal(ahead, 0.0, 0)
             else:
@@ -79,7 +84,8 @@ def pairs_kernel(
         tl.store(counts + row, number * tl.load(negatives + row))
     else:
         tl.store(counts + row, tl.sum(change.to(tl.int64), 0))
-    pull = weight_of(change.to(tl.float32), tl.load(positive + slot, mask=there, other=1.0), rooted)
+    distance = measured(tl.load(positive + slot, mask=there, other=1.0), rooted)
+    pull = weight_of(change.to(tl.float32), distance, rooted)
     tl.debug_barrier()  # another thread stores 0 at a positive's place, and must have done so
     tl.store(tile + place, pull, mask=there)
 
@@ -133,9 +139,7 @@ def pairs(
     `kernels.tiles.pairs` explains the arguments; `positives` `[t]` says how many of the columns in a row are some.
     """
     rows, columns = tile.shape
-    positive = tile.gather(1, column)
-    if rooted:
-        positive.sqrt_()
+    positive = tile.gather(1, column)  # apart: the tile is overwritten
     values, counts = tile.new_empty(rows, dtype=torch.float64), tile.new_empty(rows, dtype=torch.int64)
     with launch.on(tile):
         launch.run(
