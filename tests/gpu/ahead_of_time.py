@@ -132,7 +132,7 @@ def distances(scaled: bool, squared: bool) -> Callable[[], None]:
 
 
 def examine(compiled: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Registers, local memory, widths of global loads and stores, and instructions, by NVIDIA's own tools."""
+    """Registers, local memory, widths of global loads and stores, barriers and instructions, by NVIDIA's own tools."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -149,6 +149,7 @@ def examine(compiled: Any, options: dict[str, Any]) -> dict[str, Any]:
         "local_accesses": sum(number for name, number in instructions.items() if name.startswith(("LDL", "STL"))),
         "loads": memory["LDG"],
         "stores": memory["STG"],
+        "barriers": sum(number for name, number in instructions.items() if name.startswith("BAR")),
         "elements": elements,
         "instructions": sum(n for name, n in instructions.items() if name.split(".")[0] not in ("NOP", "BRA")),
     }
