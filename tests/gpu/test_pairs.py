@@ -124,14 +124,16 @@ def test_what_counts_is_counted_exactly(soft):
 @MARGINS
 @pytest.mark.parametrize("columns", [1, 2, 15, 16, 17, 511, 512, 513, 1024, 4095, 4096, 4097, 9000])
 def test_any_number_of_candidates(columns, soft):
-    """Beside the sizes of blocks, and of what a thread reads at a time."""
+    """Beside the sizes of blocks, and of what a thread reads at a time; said by labels, and by a mask."""
     draw = Draw(columns, torch.float32)
     inputs = {"embedding": draw.scores(2, 4), "reference": draw.scores(columns, 4)}
     inputs["reference"][columns // 3 :] *= 1.01  # the last block is not like the first
-    alike = torch.zeros(2, 2 + columns, dtype=torch.bool)
-    alike[0, -1] = alike[0, 1] = alike[1, columns // 2] = True
+    label, known = torch.tensor([0, 1]), torch.full((columns,), 2)
+    known[columns // 2], known[-1] = 1, 0
+    alike = label[:, None] == torch.cat([label, known])
     loss = partial(equipoise.batch_triplet_loss, soft=soft, reduction="sum")
-    assert_same(loss, inputs, {"positive": alike})
+    for batch in ({"label": label, "reference_label": known}, {"positive": alike}):
+        assert_same(loss, inputs, batch)
 
 
 @pytest.mark.parametrize("positives", [_rows.FEW, _rows.FEW + 1])
@@ -176,6 +178,14 @@ def test_equal_embeddings_pull_nowhere(distance, soft):
     assert value > 0
     assert (gradients["embedding"] == 0).all() or distance == "cosine"
     assert gradients["embedding"].isfinite().all()
+
+
+@MARGINS
+def test_embeddings_so_close_that_no_distance_is_left_pull_nowhere(soft):
+    inputs, batch = {"embedding": 1e-30 * torch.eye(4)}, {"label": torch.tensor([0, 0, 1, 1])}
+    value, gradients = evaluated(partial(equipoise.batch_triplet_loss, soft=soft), inputs, batch)
+    assert value > 0
+    assert (gradients["embedding"] == 0).all()
 
 
 @DISTANCES
