@@ -93,7 +93,7 @@ def test_what_was_compiled(compiled):
         writes = 0 if "value" in name or kernel == "count_kernel" else scores
         assert 16 * found["stores"].get(16, 0) == writes, name
         narrow = sum(number for width, number in found["loads"].items() if width < 16)
-        # a row's target and own score; an element's factor is looked up by its bin; an anchor's positives, or its square
+        # a row's target and own score; an element's factor is looked up by its bin; an anchor's positives, its square
         singles = {"softmax_kernel": 4, "weigh_kernel": found["elements"] + 1, "pairs_kernel": 6, "distances_kernel": 1}
         assert narrow <= singles.get(kernel, 0), name
         # of an anchor: what is no negative, its value and count, and its positives' weights

@@ -1,4 +1,4 @@
-"""Losses over tiles of distances on a GPU equal plain torch in float64: triplets by the kernels, all by their distances."""
+"""Losses over tiles of distances: the kernels equal plain torch in float64, and torch evaluates the other rules."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _natively(buffers: Buffers, start: int, pool: int, geometry: Geometry, partn
     return tile, value, count
 
 
-def _on_gpu(buffers: Buffers, start: int, pool: int, geometry: Geometry, partners: Partners, call: Call) -> Evaluated:
+def _on_gpu(buffers: Buffers, start: int, _pool: int, geometry: Geometry, partners: Partners, call: Call) -> Evaluated:
     from ..kernels.triton import pairs
 
     tile, *_ = buffers

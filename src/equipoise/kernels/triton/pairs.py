@@ -1,7 +1,8 @@
-"""Pairs on a GPU: tiles of distances, some anchors (rows) against all candidates (columns); the twins of csrc/pairs.cpp.
+"""Pairs on a GPU: tiles of distances, some anchors (rows) against all candidates (columns); twins of csrc/pairs.cpp.
 
 One program a row, in blocks. A row is read once and written once, however many positives its anchor has: for each of
-them a block is gone through in registers.
+them a block is gone through in registers. Weights take the place of the distances, so what threads need of each other
+they read before anything is stored there, or behind a barrier.
 """
 
 import torch
@@ -33,7 +34,7 @@ def measured(tile, rooted: tl.constexpr):
 
 @triton.jit
 def weight_of(derivative, distance, rooted: tl.constexpr):
-    """A derivative as it is, or over the distance: a factor of the difference of two embeddings, 0 where they are one."""
+    """A derivative as it is, or over the distance (0 where that is 0): a factor of the difference of two embeddings."""
     if rooted:
         derivative = tl.where(distance == 0.0, 0.0, derivative * reciprocal(distance))
     return derivative
@@ -136,10 +137,11 @@ def pairs(
 ) -> tuple[Tensor, Tensor]:
     """All positives with all negatives of a tile, whose distances become their derivatives: the loss and what counts.
 
-    `kernels.tiles.pairs` explains the arguments; `positives` `[t]` says how many of the columns in a row are some.
+    `kernels.tiles.pairs` has the arguments; `positives` `[t]` says how many of a row's columns, the first, are such.
     """
     rows, columns = tile.shape
-    positive = tile.gather(1, column)  # apart: the tile is overwritten
+    # before the kernel: there one thread would store at a positive's place what another has yet to load
+    positive = tile.gather(1, column)
     values, counts = tile.new_empty(rows, dtype=torch.float64), tile.new_empty(rows, dtype=torch.int64)
     with launch.on(tile):
         launch.run(
@@ -175,7 +177,7 @@ def distances(
     most: float,
     near: Tensor | None,
 ) -> None:
-    """Makes distances, or their squares, of the products in a tile; `kernels.tiles.distances` explains the arguments."""
+    """Makes distances, or their squares, of the products in a tile; `kernels.tiles.distances` has the arguments."""
     near = None if near is None else near.view(torch.uint8)
     options = size_of(tile.shape[1])
     with launch.on(tile):
