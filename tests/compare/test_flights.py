@@ -151,4 +151,4 @@ def test_the_hash_is_that_of_both_files_and_an_impossible_wind_is_none(tmp_path:
     frame, _, notes = flights.read(tmp_path)
     assert np.isnan(frame["wind_speed"].item())
     assert frame["wind_gust"].item() == 30
-    assert notes[-1] == "winds above 253 miles per hour counted as missing: 1 hours of weather"
+    assert notes[-1] == "winds above 253 miles per hour counted as missing, hours of weather: 1"

@@ -24,12 +24,12 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from equipoise.kernels.triton import elementwise, histogram, launch, rowwise
+from equipoise.kernels.triton import elementwise, histogram, launch, pairs, rowwise
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ELEMENTS = 2**16
-EACH = ("sigmoid_kernel", "softmax_kernel", "count_kernel", "weigh_kernel")
+EACH = ("sigmoid_kernel", "softmax_kernel", "count_kernel", "weigh_kernel", "pairs_kernel", "distances_kernel")
 
 
 class NoGPU:
@@ -71,6 +71,14 @@ def calls() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "ghm hard float32", ghm(torch.float32, "hard")
     yield "ghm soft bfloat16", ghm(torch.bfloat16, "soft")
     yield "ghm regression float32", ghm(torch.float32, "regression")
+    for columns in (512, 32768):
+        yield f"hinge rooted [3, {columns}] float32", triplets(columns, soft=False, rooted=True)
+    yield "hinge [3, 32768] float32", triplets(32768, soft=False, rooted=False)
+    yield "hinge rooted masked [3, 32768] float32", triplets(32768, soft=False, rooted=True, masked=True)
+    yield "soft margin rooted [3, 32768] float32", triplets(32768, soft=True, rooted=True)
+    yield "distances [3, 32768] float32", distances(scaled=False, squared=True)
+    yield "distances scaled [3, 32768] float32", distances(scaled=True, squared=True)
+    yield "cosines [3, 32768] float32", distances(scaled=False, squared=False)
 
 
 def target_of(kind: str, dtype: torch.dtype) -> Tensor:
@@ -118,8 +126,27 @@ def ghm(dtype: torch.dtype, kind: str) -> Callable[[], None]:
     return call
 
 
+def triplets(columns: int, soft: bool, rooted: bool, masked: bool = False) -> Callable[[], None]:
+    def call() -> None:
+        tile, column = torch.ones(3, columns), torch.zeros(3, 7, dtype=torch.int64)
+        mask = torch.ones(3, columns, dtype=torch.bool) if masked else None
+        pairs.pairs(tile, column, column[:, 0], column[:, 0], mask, soft=soft, rooted=rooted, own=5, margin=0.2)
+
+    return call
+
+
+def distances(scaled: bool, squared: bool) -> Callable[[], None]:
+    def call() -> None:
+        tile, of_columns, of_rows = torch.ones(3, 32768), torch.ones(32768), torch.ones(3)
+        near = torch.empty(3, dtype=torch.bool)
+        squares = (of_columns, of_rows) if squared else (None, None)
+        pairs.distances(tile, of_columns if scaled else None, *squares, 5, 1e-5, 1.0, near if squared else None)
+
+    return call
+
+
 def examine(compiled: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Registers, local memory, widths of global loads and stores, and instructions, by NVIDIA's own tools."""
+    """Registers, local memory, widths of global loads and stores, barriers and instructions, by NVIDIA's own tools."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -136,6 +163,7 @@ def examine(compiled: Any, options: dict[str, Any]) -> dict[str, Any]:
         "local_accesses": sum(number for name, number in instructions.items() if name.startswith(("LDL", "STL"))),
         "loads": memory["LDG"],
         "stores": memory["STG"],
+        "barriers": sum(number for name, number in instructions.items() if name.startswith("BAR")),
         "elements": elements,
         "instructions": sum(n for name, n in instructions.items() if name.split(".")[0] not in ("NOP", "BRA")),
     }

@@ -46,6 +46,15 @@ BUDGET = {
     "ghm soft bfloat16: weigh_kernel": 58,
     "ghm regression float32: count_kernel": 52,
     "ghm regression float32: weigh_kernel": 66,
+    # with one positive of the anchor; each further one takes 8.4, with the soft margin 23.4
+    "hinge rooted [3, 512] float32: pairs_kernel": 30,
+    "hinge rooted [3, 32768] float32: pairs_kernel": 31,
+    "hinge [3, 32768] float32: pairs_kernel": 24,
+    "hinge rooted masked [3, 32768] float32: pairs_kernel": 38,
+    "soft margin rooted [3, 32768] float32: pairs_kernel": 47,
+    "distances [3, 32768] float32: distances_kernel": 23,
+    "distances scaled [3, 32768] float32: distances_kernel": 25,
+    "cosines [3, 32768] float32: distances_kernel": 13,
 }
 # How often a row's scores are read: once where it fits a block, and once more where they are adjusted.
 READS = {
@@ -89,16 +98,24 @@ def test_what_was_compiled(compiled):
 
         # whatever there is one of per element is read and written 16 bytes at a time
         targets = found["elements"] if " hard " in name or " head " in name else scores
-        reads = {"softmax_kernel": scores * reads_of(name)}.get(kernel, scores + targets)
+        reads = {"softmax_kernel": scores * reads_of(name), "pairs_kernel": scores}.get(kernel, scores + targets)
+        reads = scores if name.startswith("cosines") else reads
         assert 16 * found["loads"].get(16, 0) >= reads, name
         writes = 0 if "value" in name or kernel == "count_kernel" else scores
         writes = writes // 2 if " head " in name else writes  # the gradient is of half precision
         assert 16 * found["stores"].get(16, 0) == writes, name
         narrow = sum(number for width, number in found["loads"].items() if width < 16)
-        # a row's target and own score; an element's factor is looked up by its bin
-        assert narrow <= {"softmax_kernel": 4, "weigh_kernel": found["elements"] + 1}.get(kernel, 0), name
-        assert sum(number for width, number in found["stores"].items() if width < 16) <= 1, name
+        # a row's target and own score; an element's factor is looked up by its bin; an anchor's positives, its square
+        singles = {"softmax_kernel": 5, "weigh_kernel": found["elements"] + 1, "pairs_kernel": 6, "distances_kernel": 1}
+        assert narrow <= singles.get(kernel, 0), name
+        # of an anchor: what is no negative, its value and count, and its positives' weights
+        assert sum(n for width, n in found["stores"].items() if width < 16) <= {"pairs_kernel": 7}.get(kernel, 1), name
 
 
 def reads_of(name):
     return next((number for start, number in READS.items() if name.startswith(start)), 1)
+
+
+def test_stores_of_other_threads_are_waited_for(compiled):
+    """Places of no negatives are marked before a row is read, and positives' weights come after the row's."""
+    assert compiled["hinge rooted [3, 512] float32: pairs_kernel"]["barriers"] == 2  # one warp needs no others

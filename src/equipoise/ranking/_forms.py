@@ -1,4 +1,4 @@
-"""Two forms of what happens within the rows of a tile: the compiled kernels, and plain torch."""
+"""Three forms of what happens within the rows of a tile: the compiled kernels, those for GPUs, and plain torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..kernels import native
 from ..kernels import tiles as kernels
+from ..kernels import triton as gpu
 from ._call import Call
 from ._candidates import Partners
-from ._rows import RULES, Rows
-from ._tiles import Buffers, Geometry
+from ._rows import FEW, RULES, Rows
+from ._tiles import Buffers, Distances, Geometry
 
 Evaluated = tuple[Tensor, Tensor | float, Tensor | int]
 """The weight of each pair, the sum of the losses and the number that counts.
@@ -29,13 +30,13 @@ class Form:
     Attributes:
         evaluate: takes the buffers of a tile that `Geometry.fill` has filled, its first anchor, the size of the pool,
             geometry, partners and options.
-        is_native: whether by the kernels.
+        distances: makes distances of products, see `Geometry`.
         buffers: how many buffers a tile needs, see `tiles`.
         bytes: of memory for each float32 distance, buffers and what is made on the way.
     """
 
     evaluate: Callable[[Buffers, int, int, Geometry, Partners, Call], Evaluated]
-    is_native: bool
+    distances: Distances | None
     buffers: int
     bytes: int
 
@@ -45,12 +46,30 @@ def is_native(anchors: Tensor) -> bool:
     return anchors.is_cpu and native.is_active()
 
 
-def form_of(call: Call, anchors: Tensor) -> Form:
-    """The kernels where they are there and know the rule, else plain torch."""
+def form_of(call: Call, anchors: Tensor, positives: int) -> Form:
+    """The kernels where they are there and know the rule, else plain torch.
+
+    Args:
+        call: the rule.
+        anchors: `[N, D]`.
+        positives: the most that any anchor has; those for GPUs go through a row once for each.
+    """
     is_known = call.rule != "contrastive" or call.power in (1, 2)
     if is_known and is_native(anchors):
-        return Form(_natively, True, 1, 4)
-    return Form(_in_torch, False, RULES[call.rule].buffers, RULES[call.rule].bytes)
+        return Form(_natively, kernels.distances, 1, 4)
+    on_gpu = distances_on_gpu(anchors)
+    if on_gpu is not None and call.rule in ("all", "all_soft") and positives <= FEW:
+        return Form(_on_gpu, on_gpu, 1, 4)
+    return Form(_in_torch, on_gpu, RULES[call.rule].buffers, RULES[call.rule].bytes)
+
+
+def distances_on_gpu(anchors: Tensor) -> Distances | None:
+    """The kernel that makes distances of products on a GPU, if it can do so here and now."""
+    if not gpu.takes(anchors):
+        return None
+    from ..kernels.triton import pairs
+
+    return pairs.distances
 
 
 def _natively(buffers: Buffers, start: int, pool: int, geometry: Geometry, partners: Partners, call: Call) -> Evaluated:
@@ -71,6 +90,26 @@ def _natively(buffers: Buffers, start: int, pool: int, geometry: Geometry, partn
         twice=pool,
         margin=call.margin,
         power=call.power,
+    )
+    return tile, value, count
+
+
+def _on_gpu(buffers: Buffers, start: int, _pool: int, geometry: Geometry, partners: Partners, call: Call) -> Evaluated:
+    from ..kernels.triton import pairs
+
+    tile, *_ = buffers
+    stop = start + len(tile)
+    column, _ = partners.positives(start, stop)
+    value, count = pairs.pairs(
+        tile,
+        column,
+        partners.counts[start:stop],
+        partners.negatives[start:stop],
+        None if partners.negative is None else partners.negative[start:stop],
+        soft=call.rule == "all_soft",
+        rooted=call.distance == "euclidean",
+        own=geometry.own_column(start),
+        margin=call.margin,
     )
     return tile, value, count
 

@@ -12,7 +12,7 @@ from . import _operators
 from ._call import Call
 from ._candidates import Partners
 from ._distance import root
-from ._forms import is_native
+from ._forms import distances_on_gpu, is_native
 from ._tiles import Geometry, Part, tiles
 
 
@@ -55,9 +55,11 @@ def _mine(anchors: Tensor, pool: Tensor, reference: Tensor | None, *rest: Any) -
     parts = [Part(pool, None, slice(0, len(pool)), None)]
     if reference is not None:
         parts.append(Part(reference, call.scale, slice(len(pool), candidates), None))
-    geometry = Geometry(anchors, parts, call, None, is_native(anchors))
-    choose = _natively if geometry.is_native else _in_torch
-    for start, (tile, *_) in tiles(anchors, candidates, partners.most, 1, 4 if geometry.is_native else 5, call.budget):
+    by_kernels = is_native(anchors)
+    distances = kernels.distances if by_kernels else distances_on_gpu(anchors)
+    geometry = Geometry(anchors, parts, call, None, distances)
+    choose = _natively if by_kernels else _in_torch
+    for start, (tile, *_) in tiles(anchors, candidates, partners.most, 1, 4 if by_kernels else 5, call.budget):
         geometry.fill(tile, start)
         stop = start + len(tile)
         choose(tile, start, geometry, partners, far[start:stop], near[start:stop])

@@ -112,8 +112,8 @@ def _sweep(anchors: Tensor, pool: Tensor, reference: Tensor | None, *rest: Any) 
     if reference is not None:
         place = slice(len(pool), candidates)
         parts.append(Part(reference, call.scale, place, gradients[2] if wanted[2] else None))
-    form = form_of(call, anchors)
-    geometry = Geometry(anchors, parts, call, gradients[0] if wanted[0] else None, form.is_native)
+    form = form_of(call, anchors, partners.most)
+    geometry = Geometry(anchors, parts, call, gradients[0] if wanted[0] else None, form.distances)
     for start, memory in tiles(anchors, candidates, partners.most, form.buffers, form.bytes, call.budget):
         geometry.fill(memory[0], start)
         weight, value, count = form.evaluate(memory, start, len(pool), geometry, partners, call)

@@ -6,13 +6,12 @@ one tensor: a memory bank is not copied at each step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..kernels import tiles as kernels
 from ._call import Call
 from ._distance import NEAR
 from ._rows import far
@@ -28,6 +27,8 @@ MANY, MOST_BUDGETS = 8192, 4
 
 Places = tuple[Tensor, Tensor]
 Buffers = tuple[Tensor, Tensor, Tensor]
+Distances = Callable[..., None]
+"""`kernels.tiles.distances`, or its twin for GPUs."""
 
 
 @dataclass
@@ -73,13 +74,13 @@ class Geometry:
         call: the distance: `"euclidean"`, `"squared_euclidean"`, `"cosine"` of unit rows, or `"similarity"`; which
             column the first anchor is; and the budget, of which a part may go to distances that have lost their digits.
         gradient: `[N, D]`, to be filled with the gradient of the anchors; None: none is wanted.
-        is_native: whether the compiled kernels make distances of the products.
+        distances: the kernel that makes distances of products; None: plain torch does.
     """
 
     def __init__(
-        self, anchors: Tensor, parts: list[Part], call: Call, gradient: Tensor | None, is_native: bool
+        self, anchors: Tensor, parts: list[Part], call: Call, gradient: Tensor | None, distances: Distances | None
     ) -> None:
-        self.anchors, self.parts, self.gradient, self.is_native = anchors, parts, gradient, is_native
+        self.anchors, self.parts, self.gradient, self.distances = anchors, parts, gradient, distances
         self.distance, self.own = call.distance, call.own
         self.nowhere = -torch.inf if self.distance == "similarity" else far(anchors)
         self.is_squared = self.distance in ("euclidean", "squared_euclidean")
@@ -105,12 +106,14 @@ class Geometry:
         for part in self.parts:
             columns = tile[:, part.columns]
             torch.mm(scaled, part.rows.t(), out=columns)
-            near = (self._complete_natively if self.is_native else self._complete)(columns, part, start)
+            near = self._complete(columns, part, start)
             if near is not None and bool(near.any()):
                 self._mend(columns, part, near.nonzero()[:, 0], start)
 
     def _complete(self, columns: Tensor, part: Part, start: int) -> Tensor | None:
         """Makes distances of products, and tells in which rows some are near 0, if that matters."""
+        if self.distances is not None and self.distance != "similarity":
+            return self._complete_by_kernel(self.distances, columns, part, start)
         if part.scale is not None:
             columns *= part.scale
         if self.distance == "cosine":
@@ -126,15 +129,11 @@ class Geometry:
         near: Tensor = ~(columns.amin(1) > NEAR * (squares + part.most))
         return near
 
-    def _complete_natively(self, columns: Tensor, part: Part, start: int) -> Tensor | None:
-        if self.distance == "similarity":
-            if part.scale is not None:
-                columns *= part.scale
-            return None
+    def _complete_by_kernel(self, distances: Distances, columns: Tensor, part: Part, start: int) -> Tensor | None:
         own = self.own_column(start) if part is self.parts[0] else -1
         near = columns.new_empty(len(columns), dtype=torch.bool) if self.is_squared else None
         squares = self.square[start : start + len(columns)] if self.is_squared else None
-        kernels.distances(columns, part.scale, part.square, squares, own, NEAR, part.most, near)
+        distances(columns, part.scale, part.square, squares, own, NEAR, part.most, near)
         return near
 
     def exclude(self, columns: Tensor, start: int) -> None:
