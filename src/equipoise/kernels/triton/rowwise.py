@@ -56,12 +56,16 @@ def load_scores(scores, rows, shape, adjustment, start, block: tl.constexpr):
 
 @triton.jit
 def peaks(scores, rows, shape, count: tl.constexpr, block: tl.constexpr):
-    """Each row's largest score, 0 where that is infinite."""
+    """Each row's largest score, 0 where that is infinite.
+
+    The block's columns are reduced once, after the loop: in it the compiler of Triton 3.7 gives up.
+    """
     classes, _class_stride = shape
-    most = tl.full([count], -INFINITY, tl.float32)
+    columns = tl.full([count, block], -INFINITY, tl.float32)
     for start in range(0, classes, block):
-        z, _place = load_scores(scores, rows, shape, (None, most), start, block)
-        most = tl.maximum(most, tl.max(z, 1))
+        z, _place = load_scores(scores, rows, shape, (None, None), start, block)
+        columns = tl.maximum(columns, z)
+    most = tl.max(columns, 1)
     return tl.where(tl.abs(most) == INFINITY, 0.0, most)
 
 
