@@ -166,7 +166,7 @@ def contests(rehearsal: bool) -> Iterator[Contest]:
         partial(elements, torch.float32),
         partial(equipoise.ghm_c_loss, bins=30),
         bytes=5 * 4,  # scores and targets to count, both again to weigh, the gradient
-        instructions=82.0,
+        instructions=105.0,
         peers=(Peer("mmdet's loop", formulas.mmdet_ghm_c, 20.0, agrees=True),),
     )
     yield from of_heads()
