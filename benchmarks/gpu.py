@@ -28,6 +28,8 @@ from .report import table
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 30
+WARM = 0.3  # seconds of steps before any is timed: a GPU that idled runs at a low clock
+AHEAD = 5_000_000  # cycles, some 3 ms, that the GPU is kept busy while the host prepares what is timed
 LANES = 128  # of a multiprocessor, each one instruction a cycle
 
 
@@ -68,12 +70,17 @@ def disagreement(first: Side, second: Side) -> float:
 
 
 def milliseconds(step: Callable[[], Any], on_gpu: bool) -> float:
-    """The time of one step, by the GPU's own clock."""
+    """The time of one step, by the GPU's own clock.
+
+    The GPU sleeps first, so that all of a step that waits for nothing is in its queue when the clock starts: else the
+    time of a quick loss would be that of Python on its way to the first launch.
+    """
     if not on_gpu:
         start = time.perf_counter()
         step()
         return 1e3 * (time.perf_counter() - start)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(AHEAD)
     begin.record()
     step()
     end.record()
@@ -82,10 +89,14 @@ def milliseconds(step: Callable[[], Any], on_gpu: bool) -> float:
 
 
 def in_turn(steps: list[Callable[[], Any]], on_gpu: bool) -> list[list[float]]:
-    """Milliseconds of every step in every round, after three to warm up."""
+    """Milliseconds of every step in every round, after as many as it takes to warm up."""
     for step in steps:
-        for _ in range(3):
+        start, done = time.perf_counter(), 0
+        while done < 3 or (on_gpu and time.perf_counter() - start < WARM):
             step()
+            done += 1
+            if on_gpu:
+                torch.cuda.synchronize()
     rounds = [[milliseconds(step, on_gpu) for step in steps] for _ in range(ROUNDS if on_gpu else 2)]
     return [list(times) for times in zip(*rounds, strict=True)]
 
@@ -125,15 +136,12 @@ def timed(contest: Contest, device: torch.device, bandwidth: float) -> dict[str,
         if peer.loss is None:
             found["status"] = "not installed: the extra `bench` has it"
             continue
-        other = Side(peer.loss, problem)
-        mine, theirs = in_turn([ours.step, other.step], on_gpu)
-        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-        found |= {"ms": statistics.median(theirs), "faster": statistics.median(ratios)}
+        try:
+            found |= beside(ours, peer.loss, problem, on_gpu, peer.agrees)
+        except Exception as error:  # whatever a peer cannot do must not cost us our own numbers
+            found["status"] = trouble(error)
         if on_gpu:
-            found["bytes"] = other.memory()
-        if peer.agrees:
-            found["differ_by"] = disagreement(ours, other)
-        del other
+            torch.cuda.empty_cache()
     (mine,) = in_turn([ours.step], on_gpu)
     entry["ms"] = statistics.median(mine)
     entry["goal_ms"], entry["goal_fraction"] = contest.milliseconds, contest.fraction
@@ -146,6 +154,26 @@ def timed(contest: Contest, device: torch.device, bandwidth: float) -> dict[str,
     return entry
 
 
+def beside(ours: Side, loss: LossFunction, problem: Problem, on_gpu: bool, agrees: bool) -> dict[str, Any]:
+    """A peer's times and memory; whatever it holds goes when this returns."""
+    other = Side(loss, problem)
+    mine, theirs = in_turn([ours.step, other.step], on_gpu)
+    ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
+    found: dict[str, Any] = {"ms": statistics.median(theirs), "faster": statistics.median(ratios)}
+    if on_gpu:
+        found["bytes"] = other.memory()
+    if agrees:
+        found["differ_by"] = disagreement(ours, other)
+    return found
+
+
+def trouble(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory: {str(error).splitlines()[0]}"
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 def measure(chosen: list[Contest], device: torch.device) -> dict[str, Any]:
     """Everything, with what a reader must know about device and versions."""
     bandwidth = copy_bandwidth(device)
@@ -154,8 +182,8 @@ def measure(chosen: list[Contest], device: torch.device) -> dict[str, Any]:
     for contest in chosen:
         try:
             entry = timed(contest, device, bandwidth)
-        except torch.OutOfMemoryError as error:
-            entry = {"name": contest.name, "status": f"out of memory: {str(error).splitlines()[0]}"}
+        except Exception as error:  # the other contests go on
+            entry = {"name": contest.name, "status": trouble(error)}
         entries.append({**entry, **needs(contest, device, bandwidth)})
         sys.stderr.write(f"{json.dumps(entries[-1])}\n")
         if device.type == "cuda":
@@ -262,7 +290,7 @@ def _number(value: float | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Computes, measures, writes, and prints the table last; exit status 2: there is no GPU, 1: its memory is full."""
+    """Computes, measures, writes, and prints the table last; exit status 2: there is no GPU, 1: a contest broke off."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="The losses on a GPU.")
     parser.add_argument("--only", metavar="PATTERN", help="contests whose name holds PATTERN")
     parser.add_argument("--rehearse", action="store_true", help="small inputs on the CPU: does the script run?")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,8 @@ class OnGPU:
 
 @pytest.mark.parametrize("name", ["sigmoid_loss", "softmax_loss", "ghm_loss", "ghm_counts"])
 def test_the_operators_are_registered_for_cuda(name: str) -> None:
+    for family in ("elementwise", "rowwise", "histogram"):
+        importlib.import_module(f"equipoise.ops.{family}")  # they register when they are first needed
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"equipoise::{name}", "CUDA")
 
 
@@ -145,6 +149,32 @@ def test_the_benchmark_runs_when_a_gpu_is_there(tmp_path: Path) -> None:
     assert {"sigmoid_focal", "softmax_focal", "ghm_c", "linear_softmax_focal", "batch_triplet"} == {
         entry["name"].partition(",")[0] for entry in entries
     }
+
+
+def test_a_peer_or_a_contest_that_fails_costs_no_other_its_numbers(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import gpu as gpu_benchmark
+    from benchmarks.gpu_contests import Contest, Peer, elements
+
+    def broken(*_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such kernel\nand more")
+
+    def full(*_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("of 80 GiB")
+
+    def plain(input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (input - target).square().mean()
+
+    peers = (Peer("broken", broken), Peer("full", full), Peer("plain", plain))
+    make = partial(elements, torch.float32)
+    contests = [Contest("ours fails", make, broken), Contest("peers fail", make, plain, peers=peers)]
+    failed, done = gpu_benchmark.measure(contests, torch.device("cpu"))["contests"]
+    assert failed["status"] == "RuntimeError: no such kernel"
+    assert done["ms"] > 0
+    assert [peer.get("status") for peer in done["peers"]] == [
+        "RuntimeError: no such kernel", "out of memory: of 80 GiB", None,
+    ]  # fmt: skip
+    assert done["peers"][2]["ms"] > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

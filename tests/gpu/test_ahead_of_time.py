@@ -15,8 +15,9 @@ import pytest
 
 SIZES = {"float32": 4, "bfloat16": 2}
 
-# Instructions per element, a tenth above what was found; of a row of several blocks: per element of a block, all its
-# passes. Where a name is left out the kernel runs once a call.
+# Instructions per element, a tenth above what was found, whichever of Triton 3.6, 3.7 (which comes with torch 2.13 for
+# CUDA) and 3.9 takes most; of a row of several blocks: per element of a block, all its passes. Where a name is left out
+# the kernel runs once a call.
 BUDGET = {
     "sigmoid soft 0 float32: sigmoid_kernel": 41,
     "sigmoid soft 2 float32: sigmoid_kernel": 56,
@@ -27,31 +28,31 @@ BUDGET = {
     "sigmoid soft 2 bfloat16 value: sigmoid_kernel": 42,
     "sigmoid soft 2 bfloat16: sigmoid_kernel": 58,
     "softmax [512, 1024] float32: softmax_kernel": 50,
-    "softmax class by class float32: softmax_kernel": 63,
+    "softmax class by class float32: softmax_kernel": 72,
     "softmax smooth [512, 1024] float32: softmax_kernel": 86,
     "softmax [512, 1024] bfloat16: softmax_kernel": 54,
-    "softmax class by class bfloat16: softmax_kernel": 77,
+    "softmax class by class bfloat16: softmax_kernel": 92,
     "softmax smooth [512, 1024] bfloat16: softmax_kernel": 88,
     "softmax [4096, 8] bfloat16: softmax_kernel": 51,
     "softmax [64, 16384] bfloat16: softmax_kernel": 43,
-    "softmax [4, 262144] bfloat16: softmax_kernel": 58,
-    "softmax smooth [4, 262144] float32: softmax_kernel": 113,
-    "softmax adjusted [512, 1024] float32: softmax_kernel": 63,
-    "softmax adjusted [4, 262144] float32: softmax_kernel": 70,
-    "softmax head [4, 128256] float32: softmax_kernel": 56,
+    "softmax [4, 262144] bfloat16: softmax_kernel": 59,
+    "softmax smooth [4, 262144] float32: softmax_kernel": 118,
+    "softmax adjusted [512, 1024] float32: softmax_kernel": 65,
+    "softmax adjusted [4, 262144] float32: softmax_kernel": 77,
+    "softmax head [4, 128256] float32: softmax_kernel": 58,
     "sigmoid head 2 float32: sigmoid_kernel": 48,
-    "ghm hard float32: count_kernel": 33,
+    "ghm hard float32: count_kernel": 62,
     "ghm hard float32: weigh_kernel": 55,
-    "ghm soft bfloat16: count_kernel": 35,
+    "ghm soft bfloat16: count_kernel": 65,
     "ghm soft bfloat16: weigh_kernel": 58,
-    "ghm regression float32: count_kernel": 52,
+    "ghm regression float32: count_kernel": 80,
     "ghm regression float32: weigh_kernel": 66,
-    # with one positive of the anchor; each further one takes 8.4, with the soft margin 23.4
+    # with one positive of the anchor; each further one takes 8.4 more, with the soft margin 23.4
     "hinge rooted [3, 512] float32: pairs_kernel": 30,
-    "hinge rooted [3, 32768] float32: pairs_kernel": 31,
-    "hinge [3, 32768] float32: pairs_kernel": 24,
+    "hinge rooted [3, 32768] float32: pairs_kernel": 34,
+    "hinge [3, 32768] float32: pairs_kernel": 27,
     "hinge rooted masked [3, 32768] float32: pairs_kernel": 38,
-    "soft margin rooted [3, 32768] float32: pairs_kernel": 47,
+    "soft margin rooted [3, 32768] float32: pairs_kernel": 49,
     "distances [3, 32768] float32: distances_kernel": 23,
     "distances scaled [3, 32768] float32: distances_kernel": 25,
     "cosines [3, 32768] float32: distances_kernel": 13,
