@@ -202,6 +202,25 @@ def test_under_autocast_products_are_taken_in_its_precision(softmax):
         assert not torch.equal(gradient, gradient.bfloat16().float())
 
 
+@pytest.mark.parametrize("step", [1, 5, 2**24])
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+def test_a_sum_becomes_bfloat16_in_its_own_memory(rows, step, monkeypatch):
+    monkeypatch.setattr(chunks.Sum, "STEP", step)
+    of, like = torch.empty(rows, 3, dtype=torch.bfloat16, device=DEVICE), torch.empty((), device=DEVICE)
+    total = chunks.Sum(of, like, torch.bfloat16)
+    draw = torch.Generator().manual_seed(rows)
+    expected = torch.zeros(rows, 3, dtype=torch.float64)
+    for _ in range(3):
+        factors = [torch.randint(-8, 9, shape, generator=draw).bfloat16() for shape in ((rows, 4), (4, 3))]
+        total.add(*map(placed, factors))
+        expected += factors[0].double() @ factors[1].double()
+    found = total.finish()
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.cpu(), expected.float().bfloat16())
+    assert found.untyped_storage().nbytes() <= 2 * 3 * (rows + 1)
+    assert not chunks.Sum(of, like, torch.bfloat16).finish().any()
+
+
 def test_a_gradient_lies_beside_its_scores_not_in_their_place():
     """Threads that read a row's own score must not find a gradient there."""
     like = torch.empty((), device=DEVICE)

@@ -42,8 +42,8 @@ def linear_softmax_focal_loss(
 
     Beyond the gradients it takes $4 R (C + D)$ bytes (float64: twice as many) for R rows at a time (`chunk_rows`), C
     classes and D features, whatever the number of rows N; in half precision $4 (2 C + N) D$ more, for the weight and
-    both gradients in float32. The kernels of a GPU take $6 R C$ of half precision, which is not copied, and $8 R C$ of
-    float32. Without compiled kernels smoothed and probability targets take some ten times R C.
+    both gradients in float32. The kernels of a GPU take $6 R C$ of half precision, which is not copied
+    (its weight's gradient is summed in $4 C D$), and $8 R C$ of float32. Without compiled kernels smoothed and probability targets take some ten times R C.
     `reduction="none"` computes the scores anew in the backward pass: four products. Second derivatives
     (`create_graph=True`) and `torch.func` go through plain torch, with all scores in memory.
 
@@ -92,7 +92,8 @@ def linear_softmax_focal_loss(
         rows ignored give a differentiable 0. Mixed and half precision compute in float32, autocast or not. Only where
         the kernels of a GPU are in use are numbers of half precision multiplied as they are (those of input and weight,
         or autocast's), and summed in float32; gradients of scores are rounded once on their way. For faster products of
-        float32 there is `torch.set_float32_matmul_precision`.
+        float32 there is `torch.set_float32_matmul_precision`. A GPU is waited for where `gamma` or `label_smoothing` is
+        a tensor on it.
 
     References:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 3.

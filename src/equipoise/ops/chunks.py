@@ -40,15 +40,64 @@ def product_dtype(layer: Layer) -> torch.dtype | None:
     return rows.dtype if rows.dtype in fused.HALF and weight.dtype == rows.dtype else None
 
 
-def outputs(layer: Layer, losses: Sequence[int], reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+def operand_dtype(product: torch.dtype | None, computing: torch.dtype) -> torch.dtype:
+    """What is multiplied: the half precision of `product_dtype`, unless torch was told to sum float16 as it is."""
+    if product == torch.float16 and torch.backends.cuda.matmul.allow_fp16_accumulation:
+        return computing
+    return product or computing
+
+
+def gradient_dtype(tensor: Tensor, product: torch.dtype | None, computing: torch.dtype) -> torch.dtype:
+    """bfloat16 for what is bfloat16: its range holds a gradient before it has met its upstream factor."""
+    return torch.bfloat16 if product == tensor.dtype == torch.bfloat16 else computing
+
+
+def outputs(
+    layer: Layer, losses: Sequence[int], reduction: str, product: torch.dtype | None, wanted: Sequence[bool]
+) -> tuple[Tensor, ...]:
     """Uninitialised memory for the loss and for the gradients; one that is not wanted has no elements."""
     dtype = compute_dtype(*layer)
     loss = layer[0].new_empty(losses if reduction == "none" else (), dtype=dtype)
+    dtypes = (*(gradient_dtype(each, product, dtype) for each in layer[:2]), dtype)
     gradients = (
-        loss.new_empty(each.shape if each is not None and needed else 0)
-        for each, needed in zip(layer, wanted, strict=True)
+        loss.new_empty(each.shape if each is not None and needed else 0, dtype=own)
+        for each, needed, own in zip(layer, wanted, dtypes, strict=True)
     )
     return loss, *gradients
+
+
+class Sum:
+    """A gradient to which every chunk adds, in the computing dtype.
+
+    One of bfloat16 is summed in two halves, and in the end rounded into the memory of the first: beside the sum there
+    is no room for the result, and an output layer of a language model has a gigabyte of it.
+    """
+
+    STEP = 2**24  # numbers that are rounded at a time
+
+    def __init__(self, of: Tensor, like: Tensor, product: torch.dtype | None) -> None:
+        self.shape, self.dtype, self.begun = of.shape, gradient_dtype(of, product, like.dtype), False
+        second = 0 if self.dtype == like.dtype else len(of) // 2
+        lengths = (len(of) - second, second) if second else (len(of),)
+        self.parts = [like.new_empty(length, of.shape[1]) for length in lengths]
+
+    def add(self, rows: Tensor, columns: Tensor) -> None:
+        """Adds `rows @ columns`."""
+        for part, some in zip(self.parts, torch.split(rows, [len(part) for part in self.parts]), strict=True):
+            multiply(some, columns, part, add=self.begun)
+        self.begun = True
+
+    def finish(self) -> Tensor:
+        """The sum."""
+        parts = [part.view(-1) if self.begun else part.zero_().view(-1) for part in self.parts]
+        first, found = parts[0], parts[0].view(self.dtype)
+        if found.dtype != first.dtype:
+            for start in range(0, len(first), self.STEP):  # what is written was read in this step or before
+                some = first[start : start + self.STEP]
+                found[start : start + len(some)] = some.to(self.dtype)
+            for second in parts[1:]:
+                found[len(first) : len(first) + len(second)] = second
+        return found[: self.shape.numel()].view(self.shape)
 
 
 def at_once(chunk: int, total: int, others: int, like: Tensor, dtype: torch.dtype) -> int:

@@ -4,9 +4,10 @@ Each family has an operator with the signature
 
     op(input, linear_weight, linear_bias, *tensors, upstream, *options, chunk, product, *wanted) -> (loss, *gradients)
 
-which computes the gradients that are `wanted` (of input, weight and bias, in the computing dtype) together with the
-loss, and an eager form `eager(input, linear_weight, linear_bias, *tensors, *options) -> loss` in plain torch, which
-holds all scores: the way to second derivatives and through `torch.func`.
+which computes the gradients that are `wanted` (of input, weight and bias, in the computing dtype or bfloat16, whose
+range is as wide) together with the loss, and an eager form
+`eager(input, linear_weight, linear_bias, *tensors, *options) -> loss` in plain torch, which holds all scores: the way
+to second derivatives and through `torch.func`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def run(head: Head, layer: Layer, tensors: fused.Tensors, options: fused.Options
         chunk: rows or labels at once; 0: as many as are good on the device.
     """
     numbers = _numbers(options)
-    if numbers is None or not _fits(layer, tensors):
+    # of tensors on several devices torch says what is wrong: a kernel would read what is not there
+    together = all(each is None or each.device == layer[0].device for each in (*layer, *tensors))
+    if numbers is None or not (together and _fits(layer, tensors)):
         loss: Tensor = head.eager(*layer, *tensors, *options)
         return loss
     wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in layer]
@@ -136,8 +139,8 @@ class _Fused(torch.autograd.Function):
     """The first backward pass hands out the gradients of the forward pass, scaled in place, and drops them.
 
     A later one computes them again, and one that builds a graph goes through the eager form. The gradients have the
-    computing dtype until they have met their upstream factor: half precision would lose small numbers before a loss
-    scale could save them. Without reduction every row has a factor of its own, and the gradients wait for it.
+    computing dtype or bfloat16 until they have met their upstream factor: float16 would lose small numbers before a
+    loss scale could save them. Without reduction every row has a factor of its own, and the gradients wait for it.
     """
 
     @staticmethod

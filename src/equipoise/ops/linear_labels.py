@@ -130,20 +130,22 @@ def _chunks(
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer, shape = (input, linear_weight, linear_bias), (len(input), len(linear_weight))
-    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, shape, reduction, wanted)
-    product = product or loss.dtype
-    rows = _sound_rows(input.to(product), target, mask, shape[1])
+    at_once = (False, *wanted[1:])  # all chunks add to the input's gradient
+    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, shape, reduction, product, at_once)
+    input_sum = chunks.Sum(input, loss, product) if wanted[0] else None
+    operand = chunks.operand_dtype(product, loss.dtype)
+    rows = _sound_rows(input.to(operand), target, mask, shape[1])
     if divisor is None and reduction.startswith("mean"):
         divisor = label_divisor(target, mask, *shape, reduction)
         divisor = divisor.clamp_min(1) if reduction == "mean_positive" else divisor
     size = chunks.at_once(chunk, shape[1], shape[0], input, loss.dtype)
-    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(product, loss)
-    memories = chunks.memory(loss, size * shape[0], product, wanted)
+    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(operand, loss)
+    memories = chunks.memory(loss, size * shape[0], operand, wanted)
     total = loss.new_zeros((), dtype=torch.float64)
     for first in range(0, shape[1], size):
         part = slice(first, min(first + size, shape[1]))
         width = part.stop - first
-        columns = linear_weight[part].to(product)
+        columns = linear_weight[part].to(operand)
         scores, slopes = (each[: shape[0] * width].view(shape[0], width) for each in memories)
         chunks.score(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
         value = _loss_and_gradient(
@@ -158,12 +160,14 @@ def _chunks(
             loss[:, part] = value
         else:
             total += value
-        if wanted[0]:
-            chunks.multiply(slopes, columns, input_gradient, add=first > 0)
+        if input_sum is not None:
+            input_sum.add(slopes, columns)
         if wanted[1]:
             chunks.multiply(slopes.t(), rows, weight_gradient[part])
         if wanted[2]:
             torch.sum(slopes, 0, dtype=loss.dtype, out=bias_gradient[part])
+    if input_sum is not None:
+        input_gradient = input_sum.finish()
     gradients = (input_gradient, weight_gradient, bias_gradient)
     total = factors.finish(total, gradients)
     return loss if reduction == "none" else total.to(loss.dtype), *gradients
@@ -232,7 +236,7 @@ def _points(scores: Tensor, yes: Tensor, no: Tensor, gamma: float, pos_weight: T
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias = arguments[:3]
-    return chunks.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-7], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), (len(rows), len(weight)), arguments[-7], arguments[-4], arguments[-3:])
 
 
 HEAD = linear.register(

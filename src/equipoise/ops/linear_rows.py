@@ -73,23 +73,25 @@ def _chunks(
 ) -> tuple[Tensor, ...]:
     """The operator: the loss, and the gradients of input, weight and bias that are wanted."""
     layer = (input, linear_weight, linear_bias)
-    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, target.shape[:1], reduction, wanted)
-    product = product or loss.dtype
-    weight, bias = linear_weight.to(product), as_dtype(linear_bias, loss.dtype)
+    at_once = (wanted[0], False, wanted[2])  # all chunks add to the weight's gradient
+    loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(
+        layer, target.shape[:1], reduction, product, at_once
+    )
+    weight_sum = chunks.Sum(linear_weight, loss, product) if wanted[1] else None
+    operand = chunks.operand_dtype(product, loss.dtype)
+    weight, bias = linear_weight.to(operand), as_dtype(linear_bias, loss.dtype)
     class_weight, sample_weight = (as_dtype(each, loss.dtype) for each in (class_weight, sample_weight))
     if reduction == "mean" and divisor is None:
         divisor = rowwise.row_divisor(target, len(target), class_weight, ignore_index)
-    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(product, loss)
+    factors = chunks.Factors(upstream, divisor, reduction, scale).for_products(operand, loss)
     kept = None if target.is_floating_point() else (target.to(torch.int64) != ignore_index).unsqueeze(1)
     size = chunks.at_once(chunk, len(input), len(weight), input, loss.dtype)
-    memories = chunks.memory(loss, size * len(weight), product, wanted)
+    memories = chunks.memory(loss, size * len(weight), operand, wanted)
     total = loss.new_zeros((), dtype=torch.float64)
     bias_gradient.zero_()
-    if not len(input):
-        weight_gradient.zero_()
     for first in range(0, len(input), size):
         part = slice(first, first + size)
-        rows = keep(input[part].to(product), None if kept is None else kept[part])
+        rows = keep(input[part].to(operand), None if kept is None else kept[part])
         scores, slopes = (each[: len(rows) * len(weight)].view(len(rows), len(weight)) for each in memories)
         chunks.score(rows, weight.t(), bias, scores)
         value = _loss_and_gradient(
@@ -107,10 +109,12 @@ def _chunks(
             total += value
         if wanted[0]:
             chunks.multiply(slopes, weight, input_gradient[part])
-        if wanted[1]:
-            chunks.multiply(slopes.t(), rows, weight_gradient, add=first > 0)
+        if weight_sum is not None:
+            weight_sum.add(slopes.t(), rows)
         if wanted[2]:
             bias_gradient.add_(slopes.sum(0, dtype=loss.dtype))
+    if weight_sum is not None:
+        weight_gradient = weight_sum.finish()
     gradients = (input_gradient, weight_gradient, bias_gradient)
     total = factors.finish(total, gradients)
     return loss if reduction == "none" else total.to(loss.dtype), *gradients
@@ -211,7 +215,7 @@ def _soft_rows(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
 
 def _allocate(*arguments: Any) -> tuple[Tensor, ...]:
     rows, weight, bias, target = arguments[:4]
-    return chunks.outputs((rows, weight, bias), target.shape[:1], arguments[-7], arguments[-3:])
+    return chunks.outputs((rows, weight, bias), target.shape[:1], arguments[-7], arguments[-4], arguments[-3:])
 
 
 HEAD = linear.register(
