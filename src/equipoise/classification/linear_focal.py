@@ -43,7 +43,8 @@ def linear_softmax_focal_loss(
     Beyond the gradients it takes $4 R (C + D)$ bytes (float64: twice as many) for R rows at a time (`chunk_rows`), C
     classes and D features, whatever the number of rows N; in half precision $4 (2 C + N) D$ more, for the weight and
     both gradients in float32. The kernels of a GPU take $6 R C$ of half precision, which is not copied
-    (its weight's gradient is summed in $4 C D$), and $8 R C$ of float32. Without compiled kernels smoothed and probability targets take some ten times R C.
+    (its weight's gradient is summed in $4 C D$), and $8 R C$ of float32. Without compiled kernels smoothed and
+    probability targets take some ten times R C.
     `reduction="none"` computes the scores anew in the backward pass: four products. Second derivatives
     (`create_graph=True`) and `torch.func` go through plain torch, with all scores in memory.
 
