@@ -1,6 +1,7 @@
 """Does `equipoise compare` tell the truth? The real tool, many times over, on tables whose answer is known.
 
-`python -m benchmarks.compare_honesty [--runs N] [--workers N]` writes `benchmarks/results/compare_honesty.json`.
+`python -m benchmarks.compare_honesty [--runs N] [--workers N]` writes `benchmarks/results/compare_honesty.json`, with
+`--retrieval` the third part `compare_honesty_retrieval.json` beside it.
 
 * **Nothing to find.** The labels are drawn without a look at the features, so that every loss reaches a balanced
   accuracy of 1/2 on average: a loss that is said to help is a mistake, which should happen in at most 5 % of runs.
@@ -9,6 +10,8 @@
   difference (the mean over runs is beside it: a model learns from 1,200 rows, not from all there could be). It should
   be found in 80 % of runs where it is as large as what the tool calls detectable. Prior correction is the balanced
   rule, too: no loss is better, and the first sentence should say so.
+* **Nothing to retrieve.** Classes that the features know nothing of: every embedding finds a row's like by chance, and
+  no loss should be said to help, nor the features as they are.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
@@ -34,6 +38,9 @@ from equipoise.compare.study import machine, versions
 RESULT = Path(__file__).with_name("results") / "compare_honesty.json"
 ROWS, FEATURES, SEEDS = 2000, 4, 5
 OPTIONS = ["--metric=balanced_accuracy", "--model=linear", "--trials=1", "--workers=1", "--json"]
+RETRIEVAL_RESULT = RESULT.with_name("compare_honesty_retrieval.json")
+RETRIEVED, CLASSES = 480, 24
+RETRIEVAL_OPTIONS = ["--problem=retrieval", "--model=linear", "--trials=1", "--workers=1", "--json"]
 NULL = "sigmoid_focal,balanced_cross_entropy,ghm_c,inverse_frequency"
 PLANTED = "inverse_frequency"
 DISTANCE = 1.5
@@ -46,10 +53,21 @@ def table(run: int, rare: float, distance: float) -> str:
     labels = (generator.random(ROWS) < rare).astype(int)
     numbers = generator.normal(size=(ROWS, FEATURES))
     numbers[:, 0] += distance * labels
-    lines = [
-        ",".join([*(f"{each:.6f}" for each in row), str(label)]) for row, label in zip(numbers, labels, strict=True)
-    ]
-    return "\n".join([",".join([*(f"x{index}" for index in range(FEATURES)), "y"]), *lines]) + "\n"
+    return as_csv(numbers, labels)
+
+
+def noise(run: int) -> str:
+    """A CSV: normal features, and classes drawn without a look at them."""
+    generator = np.random.default_rng(run)
+    numbers = generator.normal(size=(RETRIEVED, 2 * FEATURES))
+    return as_csv(numbers, [f"class {label}" for label in generator.integers(CLASSES, size=RETRIEVED)])
+
+
+def as_csv(numbers: NDArray[np.float64], labels: Iterable[Any]) -> str:
+    """Features x0, x1, ... and the label y."""
+    names = ",".join([*(f"x{index}" for index in range(numbers.shape[1])), "y"])
+    rows = (",".join([*(f"{each:.6f}" for each in row), str(y)]) for row, y in zip(numbers, labels, strict=True))
+    return "\n".join([names, *rows]) + "\n"
 
 
 def difference_at_convergence(rare: float) -> float:
@@ -62,34 +80,23 @@ def difference_at_convergence(rare: float) -> float:
     return balanced_accuracy(DISTANCE / 2) - balanced_accuracy(float(likelier))
 
 
-def compare(run: int, rare: float, distance: float, losses: str, seeds: int) -> dict[str, Any]:
+def compare(text: str, options: Sequence[str]) -> dict[str, Any]:
     """The document of one run of the tool."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
-        path.write_text(table(run, rare, distance))
+        path.write_text(text)
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            status = main(
-                [
-                    "compare",
-                    str(path),
-                    f"--losses={losses}",
-                    f"--seeds={seeds}",
-                    *OPTIONS,
-                    "--out",
-                    folder + "/out",
-                ]
-            )
+            status = main(["compare", str(path), *options, "--out", folder + "/out"])
         if status:
-            raise RuntimeError(f"run {run} ended with status {status}")
+            raise RuntimeError(f"a run ended with status {status}")
         document: dict[str, Any] = json.loads(output.getvalue())
         return document
 
 
-def many(runs: int, workers: int, rare: float, distance: float, losses: str, seeds: int) -> list[dict[str, Any]]:
+def many(texts: Iterable[str], workers: int, options: Sequence[str]) -> list[dict[str, Any]]:
     """Documents of many runs."""
-    calls = (joblib.delayed(compare)(run, rare, distance, losses, seeds) for run in range(runs))
-    return list(joblib.Parallel(n_jobs=workers)(calls))
+    return list(joblib.Parallel(n_jobs=workers)(joblib.delayed(compare)(text, options) for text in texts))
 
 
 def differences(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -99,12 +106,24 @@ def differences(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def nothing_to_find(runs: int, workers: int, seeds: int) -> dict[str, Any]:
     """How often the tool finds what is not there."""
-    found = [differences(each) for each in many(runs, workers, 0.5, 0.0, NULL, seeds)]
+    texts = (table(run, 0.5, 0.0) for run in range(runs))
+    found = [differences(each) for each in many(texts, workers, [f"--losses={NULL}", f"--seeds={seeds}", *OPTIONS])]
+    return found_by_mistake(found, seeds)
+
+
+def nothing_to_retrieve(runs: int, workers: int, seeds: int) -> dict[str, Any]:
+    """The same of embeddings."""
+    documents = many(map(noise, range(runs)), workers, [f"--seeds={seeds}", *RETRIEVAL_OPTIONS])
+    return found_by_mistake([differences(each) for each in documents], seeds)
+
+
+def found_by_mistake(found: Sequence[dict[str, dict[str, Any]]], seeds: int) -> dict[str, Any]:
+    """How often some candidate was said to differ, where none does."""
     covered = [gap["low"] <= 0 <= gap["high"] for each in found for gap in each.values() if gap["low"] is not None]
     return {
-        "losses": [*NULL.split(","), "prior_corrected", "threshold"],
+        "losses": sorted(found[0]),
         "seeds": seeds,
-        "runs": runs,
+        "runs": len(found),
         "some_loss_helps": _share([any(gap["verdict"] == "helps" for gap in each.values()) for each in found]),
         "some_loss_hurts": _share([any(gap["verdict"] == "hurts" for gap in each.values()) for each in found]),
         "intervals_that_hold_0": _share(covered),
@@ -113,7 +132,8 @@ def nothing_to_find(runs: int, workers: int, seeds: int) -> dict[str, Any]:
 
 def planted(runs: int, workers: int, rare: float, seeds: int) -> dict[str, Any]:
     """How often the tool finds what is there, and says what is the simplest answer."""
-    documents = many(runs, workers, rare, DISTANCE, PLANTED, seeds)
+    texts = (table(run, rare, DISTANCE) for run in range(runs))
+    documents = many(texts, workers, [f"--losses={PLANTED}", f"--seeds={seeds}", *OPTIONS])
     gaps = [differences(each)[PLANTED] for each in documents]
     return {
         "loss": PLANTED,
@@ -141,16 +161,19 @@ def run(arguments: Sequence[str]) -> None:
         "--runs", type=int, default=120, help="with nothing to find; half as many for each planted effect"
     )
     parser.add_argument("--workers", type=int, default=joblib.cpu_count())
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--retrieval", action="store_true", help="embeddings, and not the other parts")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
-    result = {
-        "nothing_to_find": nothing_to_find(options.runs, options.workers, SEEDS),
-        "planted": [planted(options.runs // 2, options.workers, rare, SEEDS) for rare in RARE_SHARES],
-        "versions": versions(),
-        "machine": machine(),
-    }
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    result: dict[str, Any] = {}
+    if options.retrieval:
+        result["nothing_to_retrieve"] = nothing_to_retrieve(options.runs, options.workers, SEEDS)
+    else:
+        result["nothing_to_find"] = nothing_to_find(options.runs, options.workers, SEEDS)
+        result["planted"] = [planted(options.runs // 2, options.workers, rare, SEEDS) for rare in RARE_SHARES]
+    result |= {"versions": versions(), "machine": machine()}
+    out = options.out or (RETRIEVAL_RESULT if options.retrieval else RESULT)
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
