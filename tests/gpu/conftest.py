@@ -13,7 +13,7 @@ import torch
 
 from equipoise.kernels import native
 from equipoise.kernels import triton as gpu
-from equipoise.ops import chunks, elementwise, histogram, rowwise
+from equipoise.ops import elementwise, histogram, products, rowwise
 from equipoise.ranking import _forms, _mine
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))  # the calls with every option, in `both`
@@ -45,7 +45,7 @@ def kernels_in_use(monkeypatch):
         monkeypatch.setattr(module, "KERNEL", interpreted)
     monkeypatch.setattr(histogram, "COUNT", histogram._counts_on_gpu)
     monkeypatch.setattr(gpu, "takes", lambda input: input.dtype in gpu.DTYPES and not native.is_eager())
-    monkeypatch.setattr(chunks, "_multiply_half", multiply_half)
+    monkeypatch.setattr(products, "_multiply_half", multiply_half)
     modules = {"sigmoid": elementwise, "softmax": rowwise, "ghm": histogram}
     for module in (_forms, _mine):
         monkeypatch.setattr(module, "is_native", lambda anchors: False)

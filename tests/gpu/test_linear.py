@@ -11,7 +11,7 @@ from device import DEVICE, ON_GPU, ROUNDING, nobody_waits, placed
 
 import equipoise
 from equipoise import kernels
-from equipoise.ops import chunks
+from equipoise.ops import chunks, products
 from harness import assert_equal
 from head_cases import each_head_sample, fitting_calls, layer, reductions, truth
 from ranking_cases import build, evaluate
@@ -153,9 +153,9 @@ def test_one_gradient_alone_is_the_same_as_with_the_others(softmax, wanted):
     assert torch.equal(*found)
 
 
-def products(x, weight, bias=None):
+def multiplied(x, weight, bias=None):
     with torch.no_grad():
-        return chunks.product_dtype((x, weight, bias))
+        return products.product_dtype((x, weight, bias))
 
 
 def test_half_precision_is_multiplied_as_it_is_and_all_else_in_float32():
@@ -163,14 +163,14 @@ def test_half_precision_is_multiplied_as_it_is_and_all_else_in_float32():
         torch.ones(2, 2, dtype=dtype, device=DEVICE)
         for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64)
     )
-    assert products(half, half) == torch.bfloat16
-    assert products(other, other) == torch.float16
-    assert products(half, half, single) == torch.bfloat16
+    assert multiplied(half, half) == torch.bfloat16
+    assert multiplied(other, other) == torch.float16
+    assert multiplied(half, half, single) == torch.bfloat16
     for mixed in ((single, single), (half, single), (single, half), (half, other), (double, double), (half, double)):
-        assert products(*mixed) is None
-    assert products(half, half, double) is None
+        assert multiplied(*mixed) is None
+    assert multiplied(half, half, double) is None
     with kernels.eager():
-        assert products(half, half) is None
+        assert multiplied(half, half) is None
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -186,7 +186,7 @@ def test_under_autocast_products_are_taken_in_its_precision(softmax):
         expected = loss(rounded["input"], rounded["linear_weight"], target)
         expected.backward()
     with autocast(torch.bfloat16):
-        assert products(inputs["input"], inputs["linear_weight"]) == torch.bfloat16
+        assert multiplied(inputs["input"], inputs["linear_weight"]) == torch.bfloat16
         loss = loss_of(softmax, linear_bias=inputs["linear_bias"], gamma=2.0)
         value = loss(inputs["input"], inputs["linear_weight"], target)
     value.backward()
@@ -205,9 +205,9 @@ def test_under_autocast_products_are_taken_in_its_precision(softmax):
 @pytest.mark.parametrize("step", [1, 5, 2**24])
 @pytest.mark.parametrize("rows", [1, 2, 7, 8])
 def test_a_sum_becomes_bfloat16_in_its_own_memory(rows, step, monkeypatch):
-    monkeypatch.setattr(chunks.Sum, "STEP", step)
+    monkeypatch.setattr(products.Sum, "STEP", step)
     of, like = torch.empty(rows, 3, dtype=torch.bfloat16, device=DEVICE), torch.empty((), device=DEVICE)
-    total = chunks.Sum(of, like, torch.bfloat16)
+    total = products.Sum(of, like, torch.bfloat16)
     draw = torch.Generator().manual_seed(rows)
     expected = torch.zeros(rows, 3, dtype=torch.float64)
     for _ in range(3):
@@ -218,7 +218,7 @@ def test_a_sum_becomes_bfloat16_in_its_own_memory(rows, step, monkeypatch):
     assert found.dtype == torch.bfloat16
     assert torch.equal(found.cpu(), expected.float().bfloat16())
     assert found.untyped_storage().nbytes() <= 2 * 3 * (rows + 1)
-    assert not chunks.Sum(of, like, torch.bfloat16).finish().any()
+    assert not products.Sum(of, like, torch.bfloat16).finish().any()
 
 
 def test_a_gradient_lies_beside_its_scores_not_in_their_place():

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from .. import checks
 from ..checks import Scalar, Vector
-from ..ops import chunks, linear_labels, linear_rows, rowwise
+from ..ops import linear_labels, linear_rows, products, rowwise
 from ..reduction import SIGMOID_REDUCTIONS, across_ranks, check_reduction
 from ._sigmoid import element_weight, sides, split_weight
 from ._softmax import adjustment, check_indices
 
 
-def check_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> chunks.Layer:
+def check_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> products.Layer:
     """The layer's tensors, the input as rows `[N, D]`."""
     rows, weight = checks.scores("input", input), checks.scores("linear_weight", linear_weight)
     if not rows.ndim:
@@ -52,7 +52,7 @@ def linear_softmax_pipeline(
     """The loss of `ops.linear_rows` with all options of the softmax family."""
     check_reduction(reduction)
     layer = check_layer(input, linear_weight, linear_bias)
-    dtype, classes, lead = chunks.compute_dtype(*layer), len(linear_weight), input.shape[:-1]
+    dtype, classes, lead = products.compute_dtype(*layer), len(linear_weight), input.shape[:-1]
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
     class_weight = None if weight is None else checks.per_class("weight", weight, classes, dtype, input.device)
@@ -112,7 +112,7 @@ def linear_sigmoid_pipeline(
     lead, labels = input.shape[:-1], len(linear_weight)
     rows = len(layer[0])
     # stands for the scores, which are never there: their shape, dtype and device in memory of one number
-    scores = input.new_empty((), dtype=chunks.compute_dtype(*layer)).expand(*lead, labels)
+    scores = input.new_empty((), dtype=products.compute_dtype(*layer)).expand(*lead, labels)
     gamma = checks.scalar("gamma", gamma, 0)
     smoothing = checks.scalar("label_smoothing", label_smoothing, 0, 1)
     on = check_targets(target, lead, labels)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import fused
-from .chunks import Layer, full_precision, product_dtype
+from .products import Layer, full_precision, product_dtype
 
 
 @dataclass(frozen=True)

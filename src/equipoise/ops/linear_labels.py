@@ -15,11 +15,11 @@ from torch import Tensor
 from ..kernels import calls, native
 from ..kernels import triton as gpu
 from ..reduction import keep
-from . import chunks, fused, linear
+from . import chunks, fused, linear, products
 from .elementwise import as_dtype, check_probabilities, eager_sigmoid_loss, log_mix, sigmoid_values
 
 
-def linear_sigmoid_loss(layer: chunks.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
+def linear_sigmoid_loss(layer: products.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
     """The sigmoid losses of linear scores.
 
     Args:
@@ -60,7 +60,7 @@ def eager_linear_sigmoid(
         mask: boolean, broadcastable to `[N, C]`; True keeps a label of a row.
         rest: what `eager_sigmoid_loss` takes after the mask.
     """
-    dtype = chunks.compute_dtype(input, linear_weight, linear_bias)
+    dtype = products.compute_dtype(input, linear_weight, linear_bias)
     scores = _sound_rows(input.to(dtype), target, mask, len(linear_weight)) @ linear_weight.to(dtype).t()
     if linear_bias is not None:
         scores = scores + linear_bias.to(dtype)
@@ -132,8 +132,8 @@ def _chunks(
     layer, shape = (input, linear_weight, linear_bias), (len(input), len(linear_weight))
     at_once = (False, *wanted[1:])  # all chunks add to the input's gradient
     loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(layer, shape, reduction, product, at_once)
-    input_sum = chunks.Sum(input, loss, product) if wanted[0] else None
-    operand = chunks.operand_dtype(product, loss.dtype)
+    input_sum = products.Sum(input, loss, product) if wanted[0] else None
+    operand = products.operand_dtype(product, loss.dtype)
     rows = _sound_rows(input.to(operand), target, mask, shape[1])
     if divisor is None and reduction.startswith("mean"):
         divisor = label_divisor(target, mask, *shape, reduction)
@@ -147,7 +147,7 @@ def _chunks(
         width = part.stop - first
         columns = linear_weight[part].to(operand)
         scores, slopes = (each[: shape[0] * width].view(shape[0], width) for each in memories)
-        chunks.score(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
+        products.score(rows, columns.t(), None if linear_bias is None else linear_bias[part].to(loss.dtype), scores)
         value = _loss_and_gradient(
             scores,
             slopes if any(wanted) else None,
@@ -163,7 +163,7 @@ def _chunks(
         if input_sum is not None:
             input_sum.add(slopes, columns)
         if wanted[1]:
-            chunks.multiply(slopes.t(), rows, weight_gradient[part])
+            products.multiply(slopes.t(), rows, weight_gradient[part])
         if wanted[2]:
             torch.sum(slopes, 0, dtype=loss.dtype, out=bias_gradient[part])
     if input_sum is not None:

@@ -16,11 +16,11 @@ from torch.nn.functional import logsigmoid
 from ..kernels import calls, native
 from ..kernels import triton as gpu
 from ..reduction import keep
-from . import chunks, fused, linear, rowwise
+from . import chunks, fused, linear, products, rowwise
 from .elementwise import as_dtype
 
 
-def linear_softmax_loss(layer: chunks.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
+def linear_softmax_loss(layer: products.Layer, tensors: fused.Tensors, options: fused.Options, chunk: int) -> Tensor:
     """The softmax losses of linear scores.
 
     Args:
@@ -43,7 +43,7 @@ def eager_linear_softmax(
     *options: Any,
 ) -> Tensor:
     """The same with all scores in memory; `eager_softmax_loss` explains what follows the layer."""
-    dtype = chunks.compute_dtype(input, linear_weight, linear_bias)
+    dtype = products.compute_dtype(input, linear_weight, linear_bias)
     rows = input.to(dtype)
     if not target.is_floating_point():
         rows = keep(rows, (target.to(torch.int64) != options[2]).unsqueeze(1))
@@ -77,8 +77,8 @@ def _chunks(
     loss, input_gradient, weight_gradient, bias_gradient = chunks.outputs(
         layer, target.shape[:1], reduction, product, at_once
     )
-    weight_sum = chunks.Sum(linear_weight, loss, product) if wanted[1] else None
-    operand = chunks.operand_dtype(product, loss.dtype)
+    weight_sum = products.Sum(linear_weight, loss, product) if wanted[1] else None
+    operand = products.operand_dtype(product, loss.dtype)
     weight, bias = linear_weight.to(operand), as_dtype(linear_bias, loss.dtype)
     class_weight, sample_weight = (as_dtype(each, loss.dtype) for each in (class_weight, sample_weight))
     if reduction == "mean" and divisor is None:
@@ -93,7 +93,7 @@ def _chunks(
         part = slice(first, first + size)
         rows = keep(input[part].to(operand), None if kept is None else kept[part])
         scores, slopes = (each[: len(rows) * len(weight)].view(len(rows), len(weight)) for each in memories)
-        chunks.score(rows, weight.t(), bias, scores)
+        products.score(rows, weight.t(), bias, scores)
         value = _loss_and_gradient(
             scores,
             slopes if any(wanted) else None,
@@ -108,7 +108,7 @@ def _chunks(
         else:
             total += value
         if wanted[0]:
-            chunks.multiply(slopes, weight, input_gradient[part])
+            products.multiply(slopes, weight, input_gradient[part])
         if weight_sum is not None:
             weight_sum.add(slopes.t(), rows)
         if wanted[2]:
