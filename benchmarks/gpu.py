@@ -22,7 +22,7 @@ from torch import Tensor
 
 from equipoise import kernels
 
-from . import machine
+from . import machine, timing
 from .gpu_contests import Contest, LossFunction, Problem, contests
 from .report import table
 
@@ -63,10 +63,9 @@ class Side:
 
 def disagreement(first: Side, second: Side) -> float:
     """How far values and gradients lie apart, each relative to its size; the largest of them."""
-    values = [side.step().detach() for side in (first, second)]
-    pairs = [values, *([each.grad for each in both] for both in zip(first.leaves, second.leaves, strict=True))]
-    apart = [float(torch.linalg.vector_norm(a.double() - b.double()) / torch.linalg.vector_norm(b)) for a, b in pairs]
-    return max(distance if distance == distance else float("inf") for distance in apart)
+    values = first.step().detach(), second.step().detach()
+    gradients = [(mine.grad, theirs.grad) for mine, theirs in zip(first.leaves, second.leaves, strict=True)]
+    return timing.apart([values, *gradients])  # type: ignore[list-item]
 
 
 def milliseconds(step: Callable[[], Any], on_gpu: bool) -> float:

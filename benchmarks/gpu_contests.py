@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import LinearCrossEntropyOptions, functional
+from torch.nn import functional
 
 import equipoise
 
 from . import formulas, machine
+from .linear import chunked, whole
 
 LossFunction = Callable[..., Tensor]
 
@@ -114,16 +115,6 @@ def head(small: bool) -> Problem:
 
 
 # ---- peers of the head -------------------------------------------------------------------------------------------
-
-
-def whole(input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-    """Plain cross-entropy of all scores."""
-    return functional.cross_entropy(functional.linear(input, linear_weight), target)
-
-
-def chunked(input: Tensor, linear_weight: Tensor, target: Tensor) -> Tensor:
-    """Plain cross-entropy as torch computes it in chunks."""
-    return functional.linear_cross_entropy(input, linear_weight, target, options=LinearCrossEntropyOptions())
 
 
 def liger(**options: Any) -> LossFunction | None:

@@ -197,14 +197,12 @@ def timed(contest: Contest, rounds: int) -> dict[str, Any]:
     values = [side.step().detach() for side in (ours, peer)]  # warm-up
     result: dict[str, Any] = {}
     if contest.differs is None:
-        apart = [timing._relative(values[0].double(), values[1].double())]
-        pairs = zip(ours.leaves, peer.leaves, strict=True)
-        apart += [
-            timing._relative(mine.grad, theirs.grad)
-            for mine, theirs in pairs
+        gradients = [
+            (mine.grad, theirs.grad)
+            for mine, theirs in zip(ours.leaves, peer.leaves, strict=True)
             if mine.grad is not None and theirs.grad is not None
         ]
-        result["disagreement"] = max(apart)
+        result["disagreement"] = timing.apart([(values[0], values[1]), *gradients])
         if result["disagreement"] > timing.TOLERANCE:
             return {**result, "status": f"not timed: results lie {result['disagreement']:.1e} apart"}
     times = [(ours.seconds(), peer.seconds()) for _ in range(rounds)]

@@ -6,7 +6,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +59,19 @@ class Side:
 
 def disagreement(first: Side, second: Side) -> float:
     """How far value and gradient lie apart, each relative to its size; the larger of the two."""
-    values = [side.step().detach().double() for side in (first, second)]
-    apart = [_relative(*values), _relative(_gradient(first), _gradient(second))]
-    return max(math.inf if math.isnan(distance) else distance for distance in apart)
+    values = first.step().detach(), second.step().detach()
+    return apart([values, (_gradient(first), _gradient(second))])
 
 
 def _gradient(side: Side) -> Tensor:
     assert side.scores.grad is not None
     return side.scores.grad
+
+
+def apart(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """How far two of a pair lie apart, relative to the size of the second; the largest, infinite where it is NaN."""
+    found = [_relative(first.double(), second.double()) for first, second in pairs]
+    return max(math.inf if math.isnan(distance) else distance for distance in found)
 
 
 def _relative(first: Tensor, second: Tensor) -> float:
