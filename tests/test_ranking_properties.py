@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness import assert_equal
@@ -63,12 +63,25 @@ options = {
 }
 
 
-@settings(max_examples=150)
+def is_settled(card, chosen, call, expected):
+    """Whether the gradient stays where it is when the inputs move by a few units in their last digits.
+
+    Where lengths are divided out, parallel rows are equal only up to those digits, which neither the oracle nor the
+    library owes: a margin is reached or not, a distance of 0 has a direction or none.
+    """
+    moved = call.with_inputs(lambda rows: rows * (1 + 1e-14 * torch.linspace(-1, 1, rows.numel()).reshape(rows.shape)))
+    there = truth(card, chosen, moved).gradients
+    return all(abs(there[name] - gradient).max(initial=0) < 1e-9 for name, gradient in expected.gradients.items())
+
+
+@settings(max_examples=1500)
 @pytest.mark.parametrize("name", options)
 @given(data=st.data(), call=batches(), memory_mb=st.sampled_from([1e-6, 1e-3, 16.0]))
 def test_equals_the_oracle(name, data, call, memory_mb):
     card, chosen = CARD[name], data.draw(options[name])
     expected = truth(card, chosen, call)
+    if card.name == "batch_contrastive" and (chosen["normalize"] or chosen["distance"] == "cosine"):
+        assume(is_settled(card, chosen, call, expected))
     for reduction in reductions(card):
         value, gradients = evaluate(build(card, chosen, reduction=reduction, memory_mb=memory_mb), call)
         expected_value, expected_gradients = expected.reduced(reduction)
@@ -78,7 +91,7 @@ def test_equals_the_oracle(name, data, call, memory_mb):
             assert_equal(gradient, wanted, rtol=1e-8, atol=1e-8, what=f"gradient of {each}, {reduction}")
 
 
-@settings(max_examples=100)
+@settings(max_examples=1000)
 @given(data=st.data(), rows=st.integers(0, 6), columns=st.integers(1, 3))
 def test_info_nce_equals_the_oracle(data, rows, columns):
     inputs = {name: data.draw(matrices(rows, columns)) for name in ("query", "key")}

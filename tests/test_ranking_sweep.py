@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import equipoise
-from cases import normal
+from cases import integers, normal
 from equipoise.ranking import _rows
 from harness import assert_equal
 from ranking_cases import RANKED, Call, build, calls, evaluate, samples, truth
@@ -53,6 +53,21 @@ def test_many_positives_equal_the_oracle(classes, options):
         assert_equal(value, torch.tensor(expected_value).double(), rtol=1e-10, atol=1e-12, what=reduction)
         wanted = torch.as_tensor(expected_gradients["embedding"])
         assert_equal(gradients["embedding"], wanted, rtol=1e-9, atol=1e-9, what="gradient")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
+@pytest.mark.parametrize("mining", ["all", "hard", "semihard"])
+def test_whole_coordinates_keep_their_ties(mining, distance, dtype):
+    """At equal distances a margin of 0 is met exactly, and the first of equals is the hardest, as by the definition."""
+    card = next(card for card in RANKED if card.name == "batch_triplet")
+    call = Call(name="grid", inputs={"embedding": integers("grid", 4, 60, 3).to(dtype)}, target=integers("grid", 5, 60))
+    options = {"mining": mining, "distance": distance, "margin": 0.0}
+    value, gradients = evaluate(build(card, options, reduction="mean"), call)
+    expected_value, expected_gradients = truth(card, options, call).reduced("mean")
+    assert_equal(value, torch.tensor(expected_value), rtol=1e-6, what="value")
+    wanted = torch.as_tensor(expected_gradients["embedding"])
+    assert_equal(gradients["embedding"], wanted, rtol=1e-5, atol=1e-6, what="gradient")
 
 
 distances = st.one_of(st.integers(0, 6).map(float), st.floats(0, 4, width=16))

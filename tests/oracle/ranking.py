@@ -44,7 +44,7 @@ def cosine(a, b):
     length_a, length_b = np.linalg.norm(a), np.linalg.norm(b)
     if length_a == 0 or length_b == 0:
         return 0.0, np.zeros_like(a), np.zeros_like(b)
-    cos = a @ b / (length_a * length_b)
+    cos = np.clip(a @ b / (length_a * length_b), -1.0, 1.0)  # rounding may pass the bounds
     to_a = (b / length_b - cos * a / length_a) / length_a
     to_b = (a / length_a - cos * b / length_b) / length_b
     return cos, to_a, to_b

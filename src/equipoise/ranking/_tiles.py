@@ -31,6 +31,14 @@ Distances = Callable[..., None]
 """`kernels.tiles.distances`, or its twin for GPUs."""
 
 
+def squared_lengths(rows: Tensor, chunk: int) -> Tensor:
+    """Sums of squares, `chunk` rows at a time; a norm squared would not give whole numbers, and so break ties."""
+    square = rows.new_empty(len(rows))
+    for start in range(0, len(rows), chunk):
+        torch.sum(rows[start : start + chunk].square(), 1, out=square[start : start + chunk])
+    return square
+
+
 @dataclass
 class Part:
     """Some of the candidates.
@@ -52,9 +60,9 @@ class Part:
         self.most = 0.0
         self.pull = self.rows.new_zeros(len(self.rows)) if self.gradient is not None else None
 
-    def measure(self) -> None:
-        """Notes the squared lengths, row by row and without a copy of the rows."""
-        self.square = torch.linalg.vector_norm(self.rows, dim=1).square_()
+    def measure(self, chunk: int) -> None:
+        """Notes the squared lengths, so many rows at a time: a copy of all could be large."""
+        self.square = squared_lengths(self.rows, chunk)
         if self.scale is not None:
             self.square *= self.scale.square()
         self.most = float(self.square.amax()) if len(self.rows) else 0.0
@@ -86,9 +94,9 @@ class Geometry:
         self.is_squared = self.distance in ("euclidean", "squared_euclidean")
         self.chunk = max(1, call.budget // (4 * max(1, anchors.shape[1]) * anchors.element_size()))
         if self.is_squared:
-            self.square = torch.linalg.vector_norm(anchors, dim=1).square_()
+            self.square = squared_lengths(anchors, self.chunk)
             for part in parts:
-                part.measure()
+                part.measure(self.chunk)
 
     def own_column(self, start: int) -> int:
         """The column of the anchor `start` itself, -1 if it is no candidate."""
