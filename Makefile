@@ -15,7 +15,7 @@ compare: $(VENV)/compare.done  ## the main job on embedded real data; the last l
 	@$(BIN)/equipoise compare $(ARGS)
 
 test: $(VENV)/dev.done  ## all tests
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/dev.done  ## format, lint, docstrings and their examples, types, floors
 	$(BIN)/ruff format --check .
@@ -36,7 +36,7 @@ sanitize: $(VENV)/dev.done  ## the tests of the kernels, under the address and u
 	cmake --build build/sanitize --parallel
 	EQUIPOISE_LIBRARY=$(CURDIR)/build/sanitize/libequipoise_kernels.so ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -n auto tests/kernels $(ARGS)
+	  $(BIN)/python -m pytest -n auto --dist worksteal tests/kernels $(ARGS)
 
 bench: $(VENV)/bench.done  ## speed and memory against the named peers, into benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)
