@@ -74,7 +74,7 @@ def is_settled(card, chosen, call, expected):
     return all(abs(there[name] - gradient).max(initial=0) < 1e-9 for name, gradient in expected.gradients.items())
 
 
-@settings(max_examples=1500)
+@settings(max_examples=150)
 @pytest.mark.parametrize("name", options)
 @given(data=st.data(), call=batches(), memory_mb=st.sampled_from([1e-6, 1e-3, 16.0]))
 def test_equals_the_oracle(name, data, call, memory_mb):
@@ -91,7 +91,7 @@ def test_equals_the_oracle(name, data, call, memory_mb):
             assert_equal(gradient, wanted, rtol=1e-8, atol=1e-8, what=f"gradient of {each}, {reduction}")
 
 
-@settings(max_examples=1000)
+@settings(max_examples=100)
 @given(data=st.data(), rows=st.integers(0, 6), columns=st.integers(1, 3))
 def test_info_nce_equals_the_oracle(data, rows, columns):
     inputs = {name: data.draw(matrices(rows, columns)) for name in ("query", "key")}
