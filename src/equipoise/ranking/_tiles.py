@@ -33,10 +33,7 @@ Distances = Callable[..., None]
 
 def squared_lengths(rows: Tensor, chunk: int) -> Tensor:
     """Sums of squares, `chunk` rows at a time; a norm squared would not give whole numbers, and so break ties."""
-    square = rows.new_empty(len(rows))
-    for start in range(0, len(rows), chunk):
-        torch.sum(rows[start : start + chunk].square(), 1, out=square[start : start + chunk])
-    return square
+    return torch.cat([some.square().sum(1) for some in torch.split(rows, chunk)])
 
 
 @dataclass
